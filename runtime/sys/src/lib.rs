@@ -1,0 +1,1 @@
+//! The kernel boundary: each system call wrapped once, hardened by default. The only crate with `unsafe`.

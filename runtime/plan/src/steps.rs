@@ -101,7 +101,10 @@ pub enum MapWriter {
     /// Rootless with one id: `setgroups` is denied first (CVE-2014-8989).
     DirectDenySetgroups,
     /// Rootless with a range: the two helpers, started at once.
-    Helpers { newuidmap: PathBuf, newgidmap: PathBuf },
+    Helpers {
+        newuidmap: PathBuf,
+        newgidmap: PathBuf,
+    },
 }
 
 /// Steps inside, in the order of DESIGN's section 6. Every one either succeeds or ends the launch.
@@ -121,12 +124,19 @@ pub enum ChildStep {
     /// `MS_REC|MS_SLAVE` on `/`: nothing that follows is seen outside.
     SlavePropagation,
     /// `lo` up, with these addresses besides its own.
-    Loopback { addresses: Vec<IpAddr> },
+    Loopback {
+        addresses: Vec<IpAddr>,
+    },
     /// `net.ipv4.ip_unprivileged_port_start`, `vm.memfd_noexec`, `user.max_user_namespaces`: path under `/proc/sys`, value.
     /// Through a procfs that is proven to be one.
-    Sysctl { path: PathBuf, value: String },
+    Sysctl {
+        path: PathBuf,
+        value: String,
+    },
     /// Make the sockets of the gate's plan inside, send them, wait for READY; without it exit.
-    GateSockets { listen: Vec<SocketAddr> },
+    GateSockets {
+        listen: Vec<SocketAddr>,
+    },
     /// A scratch tmpfs: a `top` directory, the layers, a `bottom` directory; overlay of them, read-only.
     Rootfs {
         /// `None`: the parent sends idmapped descriptors. `Some`: open these paths here (rootless).
@@ -141,12 +151,22 @@ pub enum ChildStep {
     /// A new procfs, read-only, of the own pid namespace.
     Proc,
     /// Cover a path under `/proc` with the real `/dev/null` (a file) or an empty read-only directory.
-    MaskProc { path: PathBuf, directory: bool },
+    MaskProc {
+        path: PathBuf,
+        directory: bool,
+    },
     /// `/dev`: a small tmpfs with these nodes bound from the host, proven to be the devices they claim, `fd`, `stdin`, `stdout`, `stderr`
     /// links, a devpts of its own and `shm`; read-only once made.
-    Dev { nodes: Vec<DeviceNode>, shm_bytes: u64 },
+    Dev {
+        nodes: Vec<DeviceNode>,
+        shm_bytes: u64,
+    },
     /// Writable memory: nosuid, nodev, noexec, capped.
-    Tmpfs { path: PathBuf, bytes: u64, mode: u32 },
+    Tmpfs {
+        path: PathBuf,
+        bytes: u64,
+        mode: u32,
+    },
     /// A host path given by the operator: nosuid, nodev, noexec, read-only if so asked.
     Volume {
         /// `None`: the parent sends an idmapped descriptor.
@@ -158,11 +178,20 @@ pub enum ChildStep {
     PivotRoot,
     /// `/`, `/proc`, `/dev` are the file systems that they should be, `/` refuses writes.
     VerifyMounts,
-    Hostname { name: String },
-    Rlimit { resource: Rlimit, soft: u64, hard: u64 },
+    Hostname {
+        name: String,
+    },
+    /// No higher than the caller's own hard limit, which takes a capability on the host to raise.
+    Rlimit {
+        resource: Rlimit,
+        soft: u64,
+        hard: u64,
+    },
     /// A session keyring of its own, so that the caller's is out of reach.
     SessionKeyring,
-    Umask { mask: u32 },
+    Umask {
+        mask: u32,
+    },
     /// `-t`: a pty from the own devpts becomes 0, 1, 2 and the controlling terminal; the master goes to the parent.
     Terminal,
     /// A session of its own, so that no signal or ioctl reaches the caller's terminal session.
@@ -170,10 +199,16 @@ pub enum ChildStep {
     /// Close all but 0, 1, 2 and the two sockets of the launch itself, which are close-on-exec; a directory among 0, 1, 2 is refused.
     CloseDescriptors,
     /// And the working directory proven to lie inside the root (CVE-2024-21626).
-    WorkingDirectory { path: PathBuf },
+    WorkingDirectory {
+        path: PathBuf,
+    },
     /// Bounding set emptied, before the ids change and the right to do so is gone.
     DropBoundingSet,
-    SetIds { uid: u32, gid: u32, groups: Option<Vec<u32>> },
+    SetIds {
+        uid: u32,
+        gid: u32,
+        groups: Option<Vec<u32>>,
+    },
     /// Inheritable, permitted, effective and ambient sets emptied.
     ClearCapabilities,
     /// `SECBIT_NOROOT` and the rest, locked. Before the capability that sets them is cleared.
@@ -185,12 +220,17 @@ pub enum ChildStep {
     DenyWriteExecute,
     Landlock(LandlockRules),
     /// Try what must fail, from the final context: a launch whose confinement does not hold ends here.
-    Canary { probes: Vec<Probe> },
+    Canary {
+        probes: Vec<Probe>,
+    },
     /// pid 1 stays ours, under a filter of its own; the payload goes on as its child.
     Init,
     /// Last before exec: what came before may use calls that the payload may not.
     Seccomp(SeccompFilter),
-    Exec { args: Vec<String>, env: Vec<String> },
+    Exec {
+        args: Vec<String>,
+        env: Vec<String>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -203,9 +243,13 @@ pub enum TopEntry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum BottomEntry {
-    Directory { path: PathBuf },
+    Directory {
+        path: PathBuf,
+    },
     /// Mount point of a volume that is a file on the host; the executor sees which by the source's type.
-    VolumePoint { path: PathBuf },
+    VolumePoint {
+        path: PathBuf,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -263,6 +307,10 @@ pub struct LandlockRules {
 /// What the gate carries. Sent to it as JSON; it holds every socket against this.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatePlan {
+    /// [`Plan::id`], for audit lines.
+    pub sandbox: String,
+    /// What Landlock gives here, for the gate's own confinement. 0: the operator accepted the shortfall.
+    pub landlock_abi: u32,
     pub endpoints: Vec<GateEndpoint>,
     pub published: Vec<GatePublished>,
     pub on_death: GateDeath,

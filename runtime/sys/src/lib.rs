@@ -1,1 +1,25 @@
 //! The kernel boundary: each system call wrapped once, hardened by default. The only crate with `unsafe`.
+//!
+//! A wrapper takes descriptors rather than paths, returns owned descriptors that are close-on-exec from birth, and fails with the call as it was made
+//! ([`SysError`]). It decides nothing: what is to be done comes from a plan.
+
+#![expect(unsafe_code, reason = "the one crate that talks to the kernel")]
+
+pub mod arguments;
+pub mod credentials;
+pub mod directory;
+mod error;
+pub mod landlock;
+pub mod mount;
+pub mod namespace;
+pub mod netlink;
+pub mod open;
+pub mod poll;
+pub mod process;
+pub mod pty;
+pub mod seccomp;
+pub mod signal;
+pub mod socket;
+pub mod terminal;
+
+pub use error::{Result, SysError};

@@ -1,1 +1,192 @@
-fn main() {}
+//! `make bench`: airtight against its peers, interleaved in one run, as ratios. Nothing here asserts a time.
+//!
+//! Run as root: the peers' containers and the private mount namespace need it. Only directories that this program made are used.
+//!
+//! ```text
+//! airtight-bench --bin DIR [--runs N] [--cpu N] [--out FILE] [start|build|all]
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod build;
+mod peers;
+mod start;
+mod stats;
+
+use std::error::Error;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use serde::Serialize;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// What was typed.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    bin: PathBuf,
+    runs: usize,
+    cpu: usize,
+    out: Option<PathBuf>,
+    what: What,
+    inner: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Start,
+    Build,
+    All,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    kernel: String,
+    start: Option<start::Table>,
+    build: Option<build::Table>,
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = match args.split_first() {
+        Some((first, command)) if first == "--rss-of" => start::print_rss(command),
+        _ => parse(&args).and_then(|options| {
+            if options.inner {
+                measure(&options)
+            } else {
+                enter(&args, &options)
+            }
+        }),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            // A closed stderr leaves nobody to tell.
+            drop(writeln!(std::io::stderr(), "airtight-bench: {error}"));
+            ExitCode::from(125)
+        }
+    }
+}
+
+fn parse(args: &[String]) -> Result<Options> {
+    let mut options = Options {
+        bin: PathBuf::new(),
+        runs: 40,
+        cpu: 1,
+        out: None,
+        what: What::All,
+        inner: false,
+    };
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        let mut value = || rest.next().ok_or_else(|| format!("{arg} needs a value"));
+        match arg.as_str() {
+            "--bin" => options.bin = std::path::absolute(value()?)?,
+            "--runs" => options.runs = value()?.parse()?,
+            "--cpu" => options.cpu = value()?.parse()?,
+            "--out" => options.out = Some(PathBuf::from(value()?)),
+            "--inner" => options.inner = true,
+            "start" => options.what = What::Start,
+            "build" => options.what = What::Build,
+            "all" => options.what = What::All,
+            other => {
+                return Err(format!(
+                    "unknown argument {other}; see the head of this program's source"
+                )
+                .into());
+            }
+        }
+    }
+    if !options.bin.join("airtight").exists() {
+        return Err(format!(
+            "{} has no `airtight`: name the release binaries with --bin",
+            options.bin.display()
+        )
+        .into());
+    }
+    Ok(options)
+}
+
+/// Runs this program again in a mount namespace of its own, where a tmpfs covers the v2 hierarchy: crun refuses hybrid cgroups otherwise, and every
+/// peer is measured under the same conditions. The host's mounts stay as they are.
+fn enter(args: &[String], options: &Options) -> Result<ExitCode> {
+    let script = "mount --make-rprivate / && if [ -d /sys/fs/cgroup/unified ]; then mount -t tmpfs -o size=4m none /sys/fs/cgroup/unified; fi && exec \"$@\"";
+    let status = Command::new("taskset")
+        .args([
+            "-c",
+            &options.cpu.to_string(),
+            "unshare",
+            "-m",
+            "sh",
+            "-c",
+            script,
+            "sh",
+        ])
+        .arg(std::env::current_exe()?)
+        .arg("--inner")
+        .args(args)
+        .status()?;
+    Ok(if status.success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn measure(options: &Options) -> Result<ExitCode> {
+    let work = tempfile::tempdir()?;
+    run(Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=2g,mode=0755", "none"])
+        .arg(work.path()))?;
+    let start = match options.what {
+        What::Start | What::All => Some(start::run(options, &work.path().join("start"))?),
+        What::Build => None,
+    };
+    let build = match options.what {
+        What::Build | What::All => Some(build::run(options, &work.path().join("build"))?),
+        What::Start => None,
+    };
+    let report = Report {
+        kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease")?
+            .trim()
+            .to_owned(),
+        start,
+        build,
+    };
+    run(Command::new("umount").arg("-l").arg(work.path()))?;
+
+    let mut out = std::io::stdout().lock();
+    if let Some(table) = &report.start {
+        write!(out, "{table}")?;
+    }
+    if let Some(table) = &report.build {
+        write!(out, "{table}")?;
+    }
+    if let Some(path) = &options.out {
+        write_json(path, &report)?;
+        writeln!(out, "\n{}", path.display())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write_json(path: &Path, report: &Report) -> Result<()> {
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir)?;
+    }
+    std::fs::write(path, serde_json::to_vec_pretty(report)?)?;
+    Ok(())
+}
+
+/// Runs to success with its output thrown away, or says what it printed.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("{:?}: {error}", command.get_program()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{command:?} failed ({}): {}", output.status, text.trim()).into())
+}

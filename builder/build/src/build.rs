@@ -1,0 +1,157 @@
+//! One build, from the file to the tagged image. The order is what makes a kill at any moment harmless: blobs first, each
+//! whole or absent; the name last.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use airtight_image::{Descriptor, Digest, DiffId, Image, ImageRef, Output, Reference, Store};
+
+use crate::document::{self, BaseDocuments, StoredLayer};
+use crate::entries::Entries;
+use crate::error::{BuildError, MAX_EPOCH, Problem, SpecError};
+use crate::file::MAX_FILE;
+use crate::plan::{host_machine, plan};
+use crate::spec::{Base, BuildSpec, parse};
+use crate::write::write_layer;
+
+/// What to build, and where it goes besides the store.
+#[derive(Clone, Debug)]
+pub struct BuildRequest {
+    /// The build file. Relative sources start at its directory.
+    pub file: PathBuf,
+    /// Instead of the file's `name`.
+    pub tag: Option<Reference>,
+    /// Written after the image is in the store.
+    pub outputs: Vec<Output>,
+    /// `SOURCE_DATE_EPOCH`: every time in the image. 0 if absent.
+    pub source_date_epoch: Option<u64>,
+    /// Told of each step as it is done.
+    pub progress: fn(&Progress<'_>),
+}
+
+/// A step that is done.
+#[derive(Clone, Copy, Debug)]
+pub enum Progress<'a> {
+    /// Every layer's entries are known.
+    Planned { layers: usize, entries: usize },
+    Layer(&'a BuiltLayer),
+    Exported(&'a Output),
+}
+
+/// An image in the store.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// Of the manifest.
+    pub digest: Digest,
+    pub name: Reference,
+    /// Bytes of manifest, configuration and all layers, the base's included.
+    pub size: u64,
+    /// Without the base's.
+    pub layers: Vec<BuiltLayer>,
+}
+
+#[derive(Clone, Debug)]
+pub struct BuiltLayer {
+    pub name: String,
+    pub digest: Digest,
+    pub diff_id: DiffId,
+    /// Bytes, compressed.
+    pub size: u64,
+    /// Bytes of the tar archive.
+    pub uncompressed: u64,
+    pub entries: usize,
+}
+
+/// Builds `request.file` into `store` and names the result.
+///
+/// # Errors
+/// [`BuildError::Spec`] for what the user can change; the store is then as it was, but for blobs that `gc` removes.
+pub fn build(request: &BuildRequest, store: &Store) -> Result<Built, BuildError> {
+    let file = &request.file;
+    let epoch = request.source_date_epoch.unwrap_or(0);
+    if epoch > MAX_EPOCH {
+        return Err(BuildError::Epoch(epoch));
+    }
+    let spec = parse(&read(file)?, file)?;
+    let context = match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let base = base_image(&spec.base, context, store)?;
+    let trees = base.as_ref().map_or(Ok(Vec::new()), |image| store.unpacked(image))?;
+    let layers = plan(&spec, context, trees).map_err(|problem| problem.in_file(file))?;
+    let entries = layers.iter().map(Entries::len).sum();
+    (request.progress)(&Progress::Planned { layers: layers.len(), entries });
+
+    let mut built = Vec::with_capacity(layers.len());
+    for (entries, layer) in layers.iter().zip(&spec.layers) {
+        let layer = write_layer(&layer.name, entries, epoch, store).map_err(|err| err.in_file(file))?;
+        (request.progress)(&Progress::Layer(&layer));
+        built.push(layer);
+    }
+    let image = finish(&spec, base.as_ref(), &built, epoch, store)?;
+    let name = request.tag.clone().unwrap_or_else(|| spec.name.clone());
+    store.tag(&name, &image.manifest)?;
+    for output in &request.outputs {
+        store.export(image.manifest.digest(), Some(name.tag()), output)?;
+        (request.progress)(&Progress::Exported(output));
+    }
+    Ok(Built { digest: image.manifest.digest().clone(), name, size: image.size, layers: built })
+}
+
+fn read(file: &Path) -> Result<String, SpecError> {
+    let bad = |problem: String, fix: &str| Problem::new("the file", problem, fix).in_file(file);
+    let unreadable = |err: std::io::Error| bad(format!("cannot be read: {err}"), "name a build file with -f, or a directory that holds an airtight.toml");
+    let mut bytes = Vec::new();
+    // One byte more than is allowed, so that `parse` sees that it is too large.
+    let limit = MAX_FILE as u64 + 1;
+    File::open(file).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(unreadable)?;
+    String::from_utf8(bytes).map_err(|_| bad("is not UTF-8 text".to_owned(), "save it as UTF-8"))
+}
+
+fn base_image(base: &Base, context: &Path, store: &Store) -> Result<Option<Image>, BuildError> {
+    let Base::Layout { path, tag } = base else { return Ok(None) };
+    let layout = ImageRef::Layout { path: context.join(path), tag: tag.clone() };
+    let digest = store.resolve(&layout)?;
+    let image = store.image(&digest)?;
+    image.check_platform()?;
+    Ok(Some(image))
+}
+
+struct Stored {
+    manifest: Descriptor,
+    size: u64,
+}
+
+/// Configuration and manifest, once all layers are at rest.
+fn finish(spec: &BuildSpec, base: Option<&Image>, layers: &[BuiltLayer], epoch: u64, store: &Store) -> Result<Stored, BuildError> {
+    let base = base.map_or(Ok(BaseDocuments::default()), base_documents)?;
+    let (architecture, _) = host_machine();
+    let stored: Vec<_> = layers.iter().map(StoredLayer::from).collect();
+    let config = document::config(spec, &base, &stored, &document::timestamp(epoch), architecture);
+    let config = store.put_blob_bytes(document::canonical(config).as_bytes())?;
+    let manifest = document::manifest(spec, &base, &stored, &config);
+    let manifest = document::canonical(manifest);
+    let (digest, size) = store.put_blob_bytes(manifest.as_bytes())?;
+    let base_size: u64 = base.layers.iter().filter_map(|layer| layer.get("size")?.as_u64()).sum();
+    let layer_size: u64 = layers.iter().map(|layer| layer.size).sum();
+    let manifest = Descriptor::new(document::MANIFEST_TYPE, digest, size);
+    Ok(Stored { manifest, size: size + config.1 + base_size + layer_size })
+}
+
+fn base_documents(image: &Image) -> Result<BaseDocuments, BuildError> {
+    let config = serde_json::to_value(&image.config).map_err(BuildError::BaseConfig)?;
+    let layers = serde_json::to_value(image.manifest.layers()).map_err(BuildError::BaseConfig)?;
+    Ok(BaseDocuments {
+        config: config.as_object().cloned().unwrap_or_default(),
+        layers: layers.as_array().cloned().unwrap_or_default(),
+    })
+}
+
+impl From<&BuiltLayer> for StoredLayer {
+    fn from(layer: &BuiltLayer) -> Self {
+        let BuiltLayer { name, digest, diff_id, size, .. } = layer;
+        Self { name: name.clone(), digest: digest.clone(), diff_id: diff_id.clone(), size: *size }
+    }
+}

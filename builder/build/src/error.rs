@@ -1,0 +1,52 @@
+//! What can go wrong in a build. It does not decide exit codes or print.
+
+use std::path::{Path, PathBuf};
+
+/// What eleven octal digits of a tar header hold: the year 2242.
+pub(crate) const MAX_EPOCH: u64 = (1 << 33) - 1;
+
+/// Something in a build file, or something on this host that the build file names, cannot be built from.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: `{key}`: {problem}\n  fix: {fix}", file.display())]
+pub struct SpecError {
+    /// The build file, as the caller named it.
+    pub file: PathBuf,
+    /// Where in it, with array indices: `layer[1].copy[0].from`.
+    pub key: String,
+    pub problem: String,
+    pub fix: String,
+}
+
+/// Why [`crate::build`] made no image.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// The store refused a layer, a blob, the base or an output.
+    #[error(transparent)]
+    Image(#[from] airtight_image::Error),
+    /// The base's configuration cannot be written as JSON again.
+    #[error("the configuration of the base cannot be carried over: {0}")]
+    BaseConfig(#[source] serde_json::Error),
+    #[error("SOURCE_DATE_EPOCH is {0}, which a layer cannot hold\n  fix: use seconds since 1970, at most {MAX_EPOCH}")]
+    Epoch(u64),
+}
+
+/// A [`SpecError`] before the file is known: what the pure parts and the collectors return.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub(crate) key: String,
+    pub(crate) problem: String,
+    pub(crate) fix: String,
+}
+
+impl Problem {
+    pub(crate) fn new(key: impl Into<String>, problem: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { key: key.into(), problem: problem.into(), fix: fix.into() }
+    }
+
+    pub(crate) fn in_file(self, file: &Path) -> SpecError {
+        let Self { key, problem, fix } = self;
+        SpecError { file: file.to_path_buf(), key, problem, fix }
+    }
+}

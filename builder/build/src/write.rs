@@ -1,0 +1,136 @@
+//! Entries become a layer in the store: one pass over each file's bytes, everything that could differ between two builds
+//! (owner, mode, time, order) already decided.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use airtight_image::Store;
+use airtight_image::layer::LayerWriter;
+
+use crate::build::BuiltLayer;
+use crate::entries::{Content, Entries, Entry, EntryKind, open_regular};
+use crate::error::{BuildError, Problem};
+
+/// No write bit for anybody: a layer does not change, whoever the payload is.
+const DIRECTORY_MODE: u32 = 0o555;
+const FILE_MODE: u32 = 0o444;
+const PROGRAM_MODE: u32 = 0o555;
+
+/// A failure while writing: of the store, or of a source.
+pub(crate) enum WriteError {
+    Image(airtight_image::Error),
+    Source(Problem),
+}
+
+impl From<airtight_image::Error> for WriteError {
+    fn from(err: airtight_image::Error) -> Self {
+        Self::Image(err)
+    }
+}
+
+impl WriteError {
+    pub(crate) fn in_file(self, file: &Path) -> BuildError {
+        match self {
+            Self::Image(err) => err.into(),
+            Self::Source(problem) => problem.in_file(file).into(),
+        }
+    }
+}
+
+/// Writes one layer; nothing of it is seen in the store unless all of it could be written.
+pub(crate) fn write_layer(name: &str, entries: &Entries, epoch: u64, store: &Store) -> Result<BuiltLayer, WriteError> {
+    let mut blob = store.put_blob()?;
+    let mut layer = LayerWriter::new(&mut blob, epoch);
+    for (path, entry) in entries.iter() {
+        let place = path.relative();
+        match &entry.kind {
+            EntryKind::Directory => layer.directory(place, DIRECTORY_MODE)?,
+            EntryKind::Symlink(target) => layer.symlink(place, target)?,
+            EntryKind::File { content, length, executable } => {
+                let mode = if *executable { PROGRAM_MODE } else { FILE_MODE };
+                match content {
+                    Content::Generated(bytes) => layer.file(place, mode, *length, bytes.as_ref())?,
+                    Content::Host(source) => {
+                        let mut reader = Source::open(source, *length).map_err(|err| unreadable(source, &err, entry))?;
+                        let written = layer.file(place, mode, *length, &mut reader);
+                        // The writer only sees a read fail; the reader knows why.
+                        reader.finish().map_err(|err| unreadable(source, &err, entry))?;
+                        written?;
+                    }
+                }
+            }
+        }
+    }
+    let (diff_id, uncompressed) = layer.finish()?;
+    let (digest, size) = blob.commit()?;
+    Ok(BuiltLayer { name: name.to_owned(), digest, diff_id, size, uncompressed, entries: entries.len() })
+}
+
+fn unreadable(source: &Path, err: &io::Error, entry: &Entry) -> WriteError {
+    let changed = err.kind() == io::ErrorKind::InvalidData;
+    let fix = if changed { "build again when nothing writes to it" } else { "make it readable for the user who builds" };
+    let problem = format!("`{}` {}{err}", source.display(), if changed { "" } else { "cannot be read: " });
+    WriteError::Source(Problem::new(entry.origin.key.as_ref(), problem, fix))
+}
+
+/// A file of exactly the planned length: a header with that length is written already when the bytes come.
+struct Source {
+    file: File,
+    planned: u64,
+    left: u64,
+    failed: Option<io::Error>,
+}
+
+impl Source {
+    fn open(path: &Path, planned: u64) -> io::Result<Self> {
+        let file = open_regular(path)?;
+        let length = file.metadata()?.len();
+        if length != planned {
+            return Err(changed(planned, &format!("{length} bytes")));
+        }
+        Ok(Self { file, planned, left: planned, failed: None })
+    }
+
+    /// What went wrong while the bytes were read, or that there are more of them by now.
+    fn finish(mut self) -> io::Result<()> {
+        if let Some(err) = self.failed {
+            return Err(err);
+        }
+        if self.left == 0 && self.file.read(&mut [0])? != 0 {
+            return Err(changed(self.planned, "more"));
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, err: io::Error) -> io::Error {
+        let shown = io::Error::new(err.kind(), err.to_string());
+        self.failed = Some(err);
+        shown
+    }
+}
+
+fn changed(planned: u64, now: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("changed from {planned} bytes to {now} during the build"))
+}
+
+impl Read for Source {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.left == 0 || buffer.is_empty() {
+            return Ok(0);
+        }
+        let wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        match self.file.read(&mut buffer[..wanted]) {
+            Ok(0) => {
+                let err = changed(self.planned, &format!("{} bytes", self.planned - self.left));
+                Err(self.fail(err))
+            }
+            Ok(count) => {
+                self.left -= count as u64;
+                Ok(count)
+            }
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => Err(err),
+            Err(err) => Err(self.fail(err)),
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! The child's loop: one [`ChildStep`] after the other, each carried out or the end. Runs in a fork of a process with one thread.
+
+mod canary;
+mod confine;
+mod dev;
+mod exec;
+mod mounts;
+mod network;
+mod rootfs;
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use airtight_plan::{ChildStep, Plan, Terminal};
+use airtight_sys::{SysError, credentials, namespace, process, pty, signal};
+use nix::errno::Errno;
+use nix::sched::CloneFlags;
+
+use crate::rendezvous::{self, Message};
+use crate::seccomp::Program;
+use crate::{cgroup, init};
+
+/// What the parent prepared.
+pub(crate) struct Inputs<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) sock: OwnedFd,
+    pub(crate) gate: Option<&'a OwnedFd>,
+    pub(crate) cgroups: &'a [OwnedFd],
+    pub(crate) program: Option<&'a Program>,
+    pub(crate) timings: bool,
+}
+
+/// Why a step was not done.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Sys(SysError),
+    /// In words, where no one call failed.
+    Said(String),
+    Exec {
+        program: String,
+        errno: Errno,
+    },
+}
+
+impl From<SysError> for Failure {
+    fn from(error: SysError) -> Self {
+        Self::Sys(error)
+    }
+}
+
+pub(crate) type Result<T> = std::result::Result<T, Failure>;
+
+/// What the steps leave for later ones.
+pub(crate) struct Child<'a> {
+    inputs: Inputs<'a>,
+    /// Layers first, then volumes, as the parent sent them.
+    sent: std::vec::IntoIter<OwnedFd>,
+    /// The root, until the pivot.
+    rootfs: Option<OwnedFd>,
+    /// An empty directory on the scratch file system, to cover directories with.
+    empty: Option<OwnedFd>,
+    proc: Option<OwnedFd>,
+    /// Destinations of volumes that are files, so that their mount points are files too.
+    files: Vec<PathBuf>,
+}
+
+/// Carries the plan's child steps out; ends in the payload's program or in [`process::exit_now`].
+pub(crate) fn run(inputs: Inputs<'_>) -> ! {
+    let plan = inputs.plan;
+    let mut child =
+        Child { inputs, sent: Vec::new().into_iter(), rootfs: None, empty: None, proc: None, files: Vec::new() };
+    for step in &plan.child {
+        let done = child.apply(step).and_then(|()| child.stamp(step));
+        if let Err(failure) = done {
+            let message = match failure {
+                Failure::Exec { program, errno } => Message::NoExec { program, errno },
+                Failure::Sys(error) => Message::Failed { step: name(step), message: error.to_string() },
+                Failure::Said(message) => Message::Failed { step: name(step), message },
+            };
+            // A parent that is gone cannot be told, and its death is ours.
+            drop(rendezvous::tell(&child.inputs.sock, &message));
+            process::exit_now(125);
+        }
+    }
+    // A plan that does not end in `Exec` launches nothing.
+    process::exit_now(125)
+}
+
+impl Child<'_> {
+    fn apply(&mut self, step: &ChildStep) -> Result<()> {
+        match step {
+            ChildStep::DieWithParent => process::die_with_parent()?,
+            ChildStep::JoinCgroups => cgroup::join(self.inputs.cgroups)?,
+            ChildStep::UnshareCgroup => namespace::unshare(CloneFlags::CLONE_NEWCGROUP)?,
+            ChildStep::AwaitParent => self.sent = rendezvous::await_release(&self.inputs.sock)?.into_iter(),
+            ChildStep::BecomeNamespaceRoot => credentials::set_ids(0, 0, Some(&[]))?,
+            ChildStep::SlavePropagation => airtight_sys::mount::slave_propagation()?,
+            ChildStep::Loopback { addresses } => network::loopback(addresses)?,
+            ChildStep::Sysctl { path, value } => mounts::sysctl(path, value)?,
+            ChildStep::GateSockets { listen } => network::gate_sockets(self.inputs.gate, listen)?,
+            ChildStep::Rootfs { layers, count, top, bottom } => self.rootfs(layers.as_deref(), *count, top, bottom)?,
+            ChildStep::Proc => self.proc()?,
+            ChildStep::MaskProc { path, directory } => self.mask(path, *directory)?,
+            ChildStep::Dev { nodes, shm_bytes } => self.dev(nodes, *shm_bytes)?,
+            ChildStep::Tmpfs { path, bytes, mode } => self.tmpfs(path, *bytes, *mode)?,
+            ChildStep::Volume { source, destination, read_only } => self.volume(source.as_deref(), destination, *read_only)?,
+            ChildStep::PivotRoot => self.pivot()?,
+            ChildStep::VerifyMounts => mounts::verify()?,
+            ChildStep::Hostname { name } => namespace::set_hostname(name)?,
+            ChildStep::Rlimit { resource, soft, hard } => confine::rlimit(*resource, *soft, *hard)?,
+            ChildStep::SessionKeyring => process::new_session_keyring()?,
+            ChildStep::Umask { mask } => process::set_umask(*mask),
+            ChildStep::Terminal => {
+                let (master, peer) = pty::open_pair()?;
+                pty::take(&peer)?;
+                rendezvous::tell(&self.inputs.sock, &Message::Terminal(master))?;
+            }
+            ChildStep::NewSession => process::new_session()?,
+            ChildStep::CloseDescriptors => self.close_descriptors()?,
+            ChildStep::WorkingDirectory { path } => process::change_directory(path)?,
+            ChildStep::DropBoundingSet => process::drop_bounding_set()?,
+            ChildStep::SetIds { uid, gid, groups } => credentials::set_ids(*uid, *gid, groups.as_deref())?,
+            ChildStep::ClearCapabilities => credentials::clear_capabilities()?,
+            ChildStep::SecureBits => process::lock_securebits()?,
+            ChildStep::NoNewPrivs => process::set_no_new_privs()?,
+            ChildStep::NotDumpable => process::set_not_dumpable()?,
+            ChildStep::DenyWriteExecute => process::deny_write_execute()?,
+            ChildStep::Landlock(rules) => confine::landlock(rules)?,
+            ChildStep::Canary { probes } => canary::sing(probes)?,
+            ChildStep::Init => self.init()?,
+            ChildStep::Seccomp(_) => self.seccomp()?,
+            ChildStep::Exec { args, env } => return Err(exec::exec(args, env)),
+        }
+        Ok(())
+    }
+
+    /// pid 1 stays here for ever; its child goes on to become the payload.
+    fn init(&self) -> Result<()> {
+        match namespace::clone_into(CloneFlags::empty())? {
+            namespace::Forked::Parent { child, .. } => init::run(child),
+            namespace::Forked::Child => {
+                // A process group of its own, in front where there is a terminal: a key that sends a signal reaches the payload once,
+                // and pid 1, which forwards what it gets from outside, not at all.
+                pty::lead_group(self.inputs.plan.terminal == Terminal::Own)?;
+                Ok(())
+            }
+        }
+    }
+
+    fn seccomp(&self) -> Result<()> {
+        // What our own set-up blocked or ignored must not reach the payload (Rust ignores SIGPIPE), and its filter may refuse these calls.
+        signal::reset_for_exec()?;
+        let Some(program) = self.inputs.program else {
+            return Err(Failure::Said("no program was compiled".into()));
+        };
+        if let Some(listener) = airtight_sys::seccomp::install(program.insns(), program.notify())? {
+            rendezvous::tell(&self.inputs.sock, &Message::Listener(listener))?;
+        }
+        Ok(())
+    }
+
+    fn close_descriptors(&mut self) -> Result<()> {
+        // Owned values first, so that no number is closed twice.
+        self.sent = Vec::new().into_iter();
+        (self.rootfs, self.empty, self.proc) = (None, None, None);
+        process::refuse_directory_streams()?;
+        process::close_all_but(&[std::os::fd::AsFd::as_fd(&self.inputs.sock)])?;
+        Ok(())
+    }
+
+    fn stamp(&self, step: &ChildStep) -> Result<()> {
+        if self.inputs.timings {
+            rendezvous::tell(&self.inputs.sock, &Message::Stamp { step: name(step), at: process::now() })?;
+        }
+        Ok(())
+    }
+}
+
+/// The step's name as the plan's JSON has it: the first word of its `Debug`, for messages.
+fn name(step: &ChildStep) -> String {
+    let shown = format!("{step:?}");
+    let end = shown.find(|c: char| !c.is_alphanumeric()).unwrap_or(shown.len());
+    shown.get(..end).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_named_by_its_variant() {
+        assert_eq!(name(&ChildStep::PivotRoot), "PivotRoot");
+        assert_eq!(name(&ChildStep::Umask { mask: 0o22 }), "Umask");
+        assert_eq!(name(&ChildStep::Canary { probes: vec![] }), "Canary");
+    }
+}

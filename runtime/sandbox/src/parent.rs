@@ -1,0 +1,284 @@
+//! The parent's loop: one [`ParentStep`] after the other, on the host's side.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use airtight_plan::{IdMap, IdMaps, MapWriter, Namespace, ParentStep, Plan};
+use airtight_sys::directory::{open_path, open_path_follow};
+use airtight_sys::mount::{self, Attributes};
+use airtight_sys::namespace::{self, Forked};
+use airtight_sys::socket::{seqpacket_pair, tcp_listen};
+use airtight_sys::{SysError, directory, open, process, signal};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sched::CloneFlags;
+use nix::unistd::Pid;
+
+use crate::audit::Sink;
+use crate::cgroup::{self, Cgroups};
+use crate::child::{self, Inputs};
+use crate::error::Cause;
+use crate::gate::Gate;
+use crate::rendezvous;
+use crate::seccomp::Program;
+use crate::{LaunchContext, LaunchError};
+
+/// `f_type` of procfs.
+const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+
+/// What the steps made. Dropped in reverse of what depends on what: the child is killed and reaped first.
+pub(crate) struct Parent<'a> {
+    plan: &'a Plan,
+    context: &'a LaunchContext,
+    pub(crate) child: Option<Process>,
+    pub(crate) gate: Option<Gate>,
+    cgroups: Option<Cgroups>,
+    program: Option<Program>,
+    pub(crate) sink: Option<Sink>,
+    ours: Option<OwnedFd>,
+    theirs: Option<OwnedFd>,
+    published: Vec<OwnedFd>,
+    /// Layers, then volumes.
+    mounts: Vec<OwnedFd>,
+}
+
+/// A child process that does not outlive this value.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pid: Pid,
+    pidfd: OwnedFd,
+}
+
+impl Process {
+    pub(crate) fn new(pid: Pid, pidfd: OwnedFd) -> Self {
+        Self { pid, pidfd }
+    }
+
+    pub(crate) fn pidfd(&self) -> &OwnedFd {
+        &self.pidfd
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Gone already where it was waited for; both then say so, and nothing is left to end.
+        if signal::pidfd_send_signal(&self.pidfd, nix::libc::SIGKILL).is_ok() {
+            drop(signal::reap(&self.pidfd));
+        }
+    }
+}
+
+impl<'a> Parent<'a> {
+    pub(crate) fn new(plan: &'a Plan, context: &'a LaunchContext, program: Option<Program>, sink: Option<Sink>) -> Result<Self, SysError> {
+        let (ours, theirs) = seqpacket_pair()?;
+        Ok(Self {
+            plan,
+            context,
+            child: None,
+            gate: None,
+            cgroups: None,
+            program,
+            sink,
+            ours: Some(ours),
+            theirs: Some(theirs),
+            published: Vec::new(),
+            mounts: Vec::new(),
+        })
+    }
+
+    pub(crate) fn apply(&mut self, step: &ParentStep) -> Result<(), LaunchError> {
+        match step {
+            ParentStep::Publish { addresses } => self.publish(addresses).map_err(LaunchError::at("publish")),
+            ParentStep::Cgroups { groups } => {
+                self.cgroups = Some(cgroup::make(groups, &self.plan.id).map_err(LaunchError::at("cgroups"))?);
+                Ok(())
+            }
+            ParentStep::Gate { path } => self.start_gate(path).map_err(LaunchError::at("gate")),
+            ParentStep::Clone { namespaces } => self.clone_child(namespaces.iter().copied()).map_err(LaunchError::at("clone")),
+            ParentStep::IdMaps(maps) => self.map_ids(maps).map_err(LaunchError::at("id maps")),
+            ParentStep::IdmapLayers { layers } => self.idmap(layers, Attributes::CODE).map_err(LaunchError::at("layers")),
+            ParentStep::IdmapVolumes { volumes } => {
+                // The child adds read-only and noexec as its own step says.
+                let attributes = Attributes { no_suid: true, no_dev: true, ..Attributes::default() };
+                self.idmap(volumes, attributes).map_err(LaunchError::at("volumes"))
+            }
+            ParentStep::Supervise => Ok(()),
+        }
+    }
+
+    /// Lets the child go on; what is left of the rendezvous is the supervisor's.
+    pub(crate) fn release(&mut self) -> Result<OwnedFd, LaunchError> {
+        let missing = || LaunchError::Child { step: "clone".into(), message: "the plan clones no child".into() };
+        let ours = self.ours.take().ok_or_else(missing)?;
+        let child = self.child.as_ref().ok_or_else(missing)?;
+        if let Some(gate) = &self.gate {
+            gate.watch(child.pidfd()).map_err(LaunchError::at("gate"))?;
+        }
+        match rendezvous::release(&ours, &self.mounts) {
+            // The child failed before it waited; its message is read by the supervisor and says more.
+            Ok(()) | Err(SysError { errno: Errno::EPIPE | Errno::ECONNRESET, .. }) => {}
+            Err(error) => return Err(LaunchError::at("rendezvous")(error)),
+        }
+        // Mounts and listeners are held where they are needed now.
+        self.mounts.clear();
+        self.published.clear();
+        Ok(ours)
+    }
+
+    fn publish(&mut self, addresses: &[SocketAddr]) -> Result<(), Cause> {
+        for address in addresses {
+            let listener = tcp_listen(address, 1024).map_err(|error| match error.errno {
+                Errno::EADDRINUSE => Cause::Refused {
+                    problem: format!("{address} is in use"),
+                    fix: "stop what listens there (ss -ltnp), or publish another host port".into(),
+                },
+                Errno::EADDRNOTAVAIL => Cause::Refused {
+                    problem: format!("{} is no address of this host", address.ip()),
+                    fix: "publish an address of this host (ip addr)".into(),
+                },
+                Errno::EACCES => Cause::Refused {
+                    problem: format!("port {} needs a privilege to listen on", address.port()),
+                    fix: "publish a port from 1024 on".into(),
+                },
+                _ => Cause::Sys(error),
+            })?;
+            self.published.push(listener);
+        }
+        Ok(())
+    }
+
+    fn start_gate(&mut self, path: &Path) -> Result<(), Cause> {
+        let plan = self.plan.gate.as_ref().ok_or_else(|| Cause::Refused {
+            problem: "the plan starts a gate and says nothing that it should carry".into(),
+            fix: "make the plan with `airtight plan`".into(),
+        })?;
+        let audit = self.sink.as_ref().map(|sink| sink.as_fd());
+        self.gate = Some(Gate::start(path, plan, audit, &self.published)?);
+        Ok(())
+    }
+
+    fn clone_child(&mut self, namespaces: impl Iterator<Item = Namespace>) -> Result<(), Cause> {
+        let flags = namespaces.fold(CloneFlags::empty(), |flags, namespace| flags | flag(namespace));
+        match namespace::clone_into(flags).map_err(explain_clone)? {
+            Forked::Parent { child, pidfd } => {
+                self.child = Some(Process::new(child, pidfd));
+                // Our copy of the child's end: the end of file must come when the child's own is closed.
+                self.theirs = None;
+                Ok(())
+            }
+            Forked::Child => {
+                let Some(sock) = self.theirs.take() else { process::exit_now(125) };
+                // The parent's end, so that the parent's death is an end of file here.
+                self.ours = None;
+                child::run(Inputs {
+                    plan: self.plan,
+                    sock,
+                    gate: self.gate.as_ref().map(Gate::control),
+                    cgroups: self.cgroups.as_ref().map_or(&[], Cgroups::join),
+                    program: self.program.as_ref(),
+                    timings: self.context.timings,
+                })
+            }
+        }
+    }
+
+    fn map_ids(&self, maps: &IdMaps) -> Result<(), Cause> {
+        let child = self.proc_of_child()?;
+        match &maps.write {
+            MapWriter::Direct => {}
+            MapWriter::DirectDenySetgroups => write(&child, "setgroups", "deny")?,
+            MapWriter::Helpers { newuidmap, newgidmap } => return self.map_with_helpers(maps, newuidmap, newgidmap),
+        }
+        write(&child, "uid_map", &lines(&maps.uids))?;
+        Ok(write(&child, "gid_map", &lines(&maps.gids))?)
+    }
+
+    /// Both at once: each takes a millisecond.
+    fn map_with_helpers(&self, maps: &IdMaps, newuidmap: &Path, newgidmap: &Path) -> Result<(), Cause> {
+        let pid = self.child.as_ref().map_or(Pid::from_raw(0), |child| child.pid).to_string();
+        let mut running = Vec::new();
+        for (program, map) in [(newuidmap, &maps.uids), (newgidmap, &maps.gids)] {
+            let mut command = std::process::Command::new(program);
+            command.arg(&pid).args(map.iter().flat_map(|map| [map.inside, map.outside, map.count].map(|number| number.to_string())));
+            command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
+            let child = command.spawn().map_err(|error| Cause::File { path: program.to_owned(), error })?;
+            running.push((program, child));
+        }
+        for (program, child) in running {
+            let output = child.wait_with_output().map_err(|error| Cause::File { path: program.to_owned(), error })?;
+            if !output.status.success() {
+                return Err(Cause::Refused {
+                    problem: format!("{}: {}", program.display(), String::from_utf8_lossy(&output.stderr).trim()),
+                    fix: "give the caller a range in /etc/subuid and /etc/subgid, and keep the helper set-uid root".into(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn idmap(&mut self, paths: &[PathBuf], attributes: Attributes) -> Result<(), Cause> {
+        let namespace = open::open_in_proc(&self.proc_of_child()?, Path::new("ns/user"))?;
+        for path in paths {
+            let tree = mount::clone_tree(open_path_follow(path, OFlag::O_PATH)?)?;
+            mount::set_attributes(&tree, attributes, Some(namespace.as_fd()))?;
+            self.mounts.push(tree);
+        }
+        Ok(())
+    }
+
+    /// `/proc/PID` of the child, which is not reaped yet, so the number is its own; proven to be procfs (CVE-2019-16884).
+    fn proc_of_child(&self) -> Result<OwnedFd, SysError> {
+        let pid = self.child.as_ref().map_or(Pid::from_raw(0), |child| child.pid);
+        let proc = open_path(&PathBuf::from(format!("/proc/{pid}")), OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+        if process::filesystem_type(&proc)? == PROC_SUPER_MAGIC {
+            Ok(proc)
+        } else {
+            Err(SysError::new("fstatfs", "/proc is not procfs", Errno::ENOTSUP))
+        }
+    }
+}
+
+fn flag(namespace: Namespace) -> CloneFlags {
+    match namespace {
+        Namespace::User => CloneFlags::CLONE_NEWUSER,
+        Namespace::Pid => CloneFlags::CLONE_NEWPID,
+        Namespace::Mount => CloneFlags::CLONE_NEWNS,
+        Namespace::Ipc => CloneFlags::CLONE_NEWIPC,
+        Namespace::Uts => CloneFlags::CLONE_NEWUTS,
+        Namespace::Net => CloneFlags::CLONE_NEWNET,
+    }
+}
+
+/// The facts said that user namespaces are there; what the kernel says now is the truth.
+fn explain_clone(error: SysError) -> Cause {
+    match error.errno {
+        Errno::EPERM | Errno::ENOSPC | Errno::EUSERS => Cause::Refused {
+            problem: format!("{error}: this host does not let this user make namespaces"),
+            fix: "see `airtight doctor`; usually user.max_user_namespaces, kernel.unprivileged_userns_clone or kernel.apparmor_restrict_unprivileged_userns".into(),
+        },
+        _ => Cause::Sys(error),
+    }
+}
+
+/// The form of `user_namespaces(7)`: inside, outside, count on a line each, written in one call.
+fn lines(maps: &[IdMap]) -> String {
+    maps.iter().map(|map| format!("{} {} {}\n", map.inside, map.outside, map.count)).collect()
+}
+
+fn write(proc: &OwnedFd, name: &str, value: &str) -> Result<(), SysError> {
+    let file = open::open_beneath(proc, Path::new(name), OFlag::O_WRONLY)?;
+    directory::write_value(&file, value.as_bytes(), name)
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_are_written_as_the_kernel_reads_them() {
+        let map = |inside, outside, count| IdMap { inside, outside, count };
+        assert_eq!(lines(&[map(0, 1000, 1), map(1, 100_000, 65_535)]), "0 1000 1\n1 100000 65535\n");
+    }
+}

@@ -1,0 +1,310 @@
+//! The host's side of a running sandbox, in one thread and one poll: signals, the child's messages and its end, the gate's end, refusals to
+//! tell, the terminal, the time-out. It decides nothing but what to do next; that the sandbox dies with it is the kernel's work
+//! (`PR_SET_PDEATHSIG` of pid 1).
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use airtight_plan::{GateDeath, Plan};
+use airtight_sys::poll::{Timer, Watch, poll};
+use airtight_sys::signal::{self, Mask, SignalFd, Status};
+use airtight_sys::{Result, SysError};
+use nix::errno::Errno;
+
+use crate::audit::{Auditor, Sink};
+use crate::rendezvous::{self, Message};
+use crate::terminal::Relay;
+use crate::{LaunchError, Outcome};
+
+/// After the time-out's SIGTERM the payload has this long before SIGKILL.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Signals held back and read one by one, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    fd: SignalFd,
+    before: Mask,
+}
+
+impl Signals {
+    /// To be called before the child exists, so that no signal falls between. The child must undo it (`signal::reset_for_exec`).
+    pub(crate) fn hold() -> Result<Self> {
+        let mask = Mask::all_but_faults();
+        let before = mask.apply()?;
+        Ok(Self { fd: SignalFd::new(&mask)?, before })
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        // Fails for a mask that is no mask only, and this one came from the kernel.
+        drop(self.before.apply());
+    }
+}
+
+/// A sandbox whose child has been released.
+#[derive(Debug)]
+pub(crate) struct Running<'a> {
+    pub(crate) plan: &'a Plan,
+    /// pidfd of the sandbox's pid 1, our child.
+    pub(crate) child: BorrowedFd<'a>,
+    /// The rendezvous: its end of file is the payload's exec.
+    pub(crate) control: OwnedFd,
+    /// pidfd of the gate, if there is one.
+    pub(crate) gate: Option<BorrowedFd<'a>>,
+    pub(crate) signals: Signals,
+    pub(crate) sink: Option<Sink>,
+}
+
+/// How it ended, and when the child had done each step (since boot).
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) outcome: Outcome,
+    pub(crate) stamps: Vec<(String, Duration)>,
+}
+
+/// Serves the sandbox until its pid 1 has ended and is reaped. On an error the sandbox is killed first.
+///
+/// # Errors
+/// What the child reported, the gate's death, or a call of the supervisor's own.
+pub(crate) fn run(running: Running<'_>) -> std::result::Result<Ended, LaunchError> {
+    let child = running.child;
+    let mut supervisor = Supervisor::new(running).map_err(LaunchError::at("supervise"))?;
+    let status = supervisor.serve().map_err(LaunchError::at("supervise"));
+    let status = match status {
+        Ok(status) => status,
+        Err(err) => {
+            // The error that matters is returned; what the sandbox then ended with is not.
+            drop(kill_and_reap(child));
+            return Err(err);
+        }
+    };
+    if let Some(relay) = supervisor.relay.take() {
+        relay.finish().map_err(LaunchError::at("supervise"))?;
+    }
+    if let Some(failure) = supervisor.failure {
+        return Err(failure);
+    }
+    let outcome = match status {
+        _ if supervisor.timed_out => Outcome::TimedOut,
+        Status::Exited(code) => Outcome::Exited(code),
+        Status::Signaled(signal) => Outcome::Signaled(signal),
+    };
+    Ok(Ended { outcome, stamps: supervisor.stamps })
+}
+
+#[derive(Debug)]
+struct Supervisor<'a> {
+    plan: &'a Plan,
+    child: BorrowedFd<'a>,
+    control: Option<OwnedFd>,
+    gate: Option<BorrowedFd<'a>>,
+    signals: Signals,
+    sink: Option<Sink>,
+    auditor: Option<Auditor>,
+    relay: Option<Relay>,
+    timer: Timer,
+    timed_out: bool,
+    /// Why the launch failed; the child's end is still waited for.
+    failure: Option<LaunchError>,
+    stamps: Vec<(String, Duration)>,
+}
+
+/// What is ready, by name.
+#[derive(Clone, Copy, Debug)]
+struct Ready {
+    child: bool,
+    signals: bool,
+    control: bool,
+    gate: bool,
+    timer: bool,
+    auditor: bool,
+    relay: [bool; 4],
+}
+
+impl<'a> Supervisor<'a> {
+    fn new(running: Running<'a>) -> Result<Self> {
+        let Running { plan, child, control, gate, signals, sink } = running;
+        let mut timer = Timer::new()?;
+        if let Some(millis) = plan.timeout_millis {
+            timer.start(Duration::from_millis(millis))?;
+        }
+        let control = Some(control);
+        Ok(Self {
+            plan,
+            child,
+            control,
+            gate,
+            signals,
+            sink,
+            auditor: None,
+            relay: None,
+            timer,
+            timed_out: false,
+            failure: None,
+            stamps: Vec::new(),
+        })
+    }
+
+    fn serve(&mut self) -> Result<Status> {
+        loop {
+            let ready = self.wait()?;
+            // Refusals first: the payload waits for each, and its last ones may come with its end.
+            if ready.auditor {
+                self.audit()?;
+            }
+            if ready.relay.contains(&true)
+                && let Some(relay) = &mut self.relay
+            {
+                relay.relay(ready.relay);
+            }
+            if ready.control {
+                self.hear()?;
+            }
+            if ready.child
+                && let Some(status) = signal::reap(self.child)?
+            {
+                self.hear_the_rest()?;
+                return Ok(status);
+            }
+            if ready.signals {
+                self.forward()?;
+            }
+            if ready.gate {
+                self.gate_died()?;
+            }
+            if ready.timer {
+                self.time_is_up()?;
+            }
+        }
+    }
+
+    fn wait(&self) -> Result<Ready> {
+        let optional = |fd: Option<BorrowedFd<'a>>| fd.map_or(Watch::nothing(), Watch::readable);
+        let [r0, r1, r2, r3] = self.relay.as_ref().map_or([Watch::nothing(); 4], Relay::watches);
+        let mut watches = [
+            Watch::readable(self.child),
+            Watch::readable(self.signals.fd.as_fd()),
+            self.control.as_ref().map_or(Watch::nothing(), |fd| Watch::readable(fd.as_fd())),
+            optional(self.gate),
+            Watch::readable(self.timer.as_fd()),
+            self.auditor.as_ref().map_or(Watch::nothing(), |auditor| Watch::readable(auditor.as_fd())),
+            r0,
+            r1,
+            r2,
+            r3,
+        ];
+        poll(&mut watches, None)?;
+        let [child, signals, control, gate, timer, auditor, relay @ ..] = watches.map(|watch| watch.is_ready());
+        Ok(Ready { child, signals, control, gate, timer, auditor, relay })
+    }
+
+    fn audit(&mut self) -> Result<()> {
+        let (Some(auditor), Some(sink)) = (&mut self.auditor, &mut self.sink) else { return Ok(()) };
+        if !auditor.serve(sink)? {
+            // Nobody is left under the filter.
+            self.auditor = None;
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self) -> Result<()> {
+        let Some(control) = &self.control else { return Ok(()) };
+        match rendezvous::hear(control)? {
+            Message::Failed { step, message } => self.fail(LaunchError::Child { step, message }),
+            Message::NoExec { program, errno } => self.fail(LaunchError::Exec { program, errno }),
+            Message::Terminal(master) => self.relay = Some(Relay::start(master)?),
+            Message::Listener(fd) => self.auditor = Some(Auditor::new(fd, self.plan)?),
+            Message::Stamp { step, at } => self.stamps.push((step, at)),
+            Message::End => self.control = None,
+        }
+        Ok(())
+    }
+
+    /// The child is gone, so that its end of the socket is closed: what it said last is not lost.
+    fn hear_the_rest(&mut self) -> Result<()> {
+        while let Some(control) = &self.control {
+            if !poll(&mut [Watch::readable(control.as_fd())], Some(Duration::ZERO))? {
+                break;
+            }
+            self.hear()?;
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, failure: LaunchError) {
+        // The first is the cause of the others.
+        self.failure.get_or_insert(failure);
+    }
+
+    fn forward(&mut self) -> Result<()> {
+        while let Some(number) = self.signals.fd.next()? {
+            match number {
+                // Ours: children other than the sandbox are looked after by who made them; a closed pipe is an error of write(2);
+                // the terminal asks us, not the payload, which has another or none.
+                signal::SIGCHLD | signal::SIGPIPE | signal::SIGTTIN | signal::SIGTTOU => {}
+                signal::SIGWINCH if self.relay.is_some() => {
+                    if let Some(relay) = &self.relay {
+                        relay.resize();
+                    }
+                }
+                signal::SIGTSTP => {
+                    // Our pid 1 stops everything in its namespace; then we stop too, as the shell expects, until its SIGCONT,
+                    // which is passed on.
+                    self.send(signal::SIGTSTP)?;
+                    signal::stop_self()?;
+                }
+                other => self.send(other)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// To pid 1. That it has just ended is no error: its status says the rest.
+    fn send(&self, number: i32) -> Result<()> {
+        send(self.child, number)
+    }
+
+    fn gate_died(&mut self) -> Result<()> {
+        // The gate also ends because the sandbox did; then the next turn sees the child's end.
+        if poll(&mut [Watch::readable(self.child)], Some(Duration::ZERO))? {
+            return Ok(());
+        }
+        self.gate = None;
+        match self.plan.gate.as_ref().map(|gate| gate.on_death) {
+            Some(GateDeath::Kill) => {
+                self.fail(LaunchError::GateDied);
+                self.send(signal::SIGKILL)
+            }
+            Some(GateDeath::Stay) | None => Ok(()),
+        }
+    }
+
+    fn time_is_up(&mut self) -> Result<()> {
+        self.timer.clear();
+        if self.timed_out {
+            return self.send(signal::SIGKILL);
+        }
+        self.timed_out = true;
+        self.timer.start(GRACE)?;
+        self.send(signal::SIGTERM)
+    }
+}
+
+fn send(child: BorrowedFd<'_>, number: i32) -> Result<()> {
+    match signal::pidfd_send_signal(child, number) {
+        Err(SysError { errno: Errno::ESRCH, .. }) => Ok(()),
+        other => other,
+    }
+}
+
+/// For every way out that is not the child's own end.
+pub(crate) fn kill_and_reap(child: BorrowedFd<'_>) -> Result<Status> {
+    send(child, signal::SIGKILL)?;
+    loop {
+        poll(&mut [Watch::readable(child)], None)?;
+        if let Some(status) = signal::reap(child)? {
+            return Ok(status);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Making a process in new namespaces, and the few calls that change them.
+
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::sched::CloneFlags;
+use nix::unistd::Pid;
+
+use crate::error::{Result, SysError};
+
+/// Which side of a `clone3` or `fork` this is.
+#[derive(Debug)]
+pub enum Forked {
+    Child,
+    Parent { child: Pid, pidfd: OwnedFd },
+}
+
+/// `clone3` without `CLONE_VM`, in new namespaces, with a pidfd: a fork.
+///
+/// The caller has one thread (see [`assert_single_threaded`]): a lock that another thread held at this moment would stay locked in the child for ever.
+///
+/// # Errors
+/// `clone3(2)`'s: `EPERM` and `ENOSPC` where user namespaces are switched off or used up.
+pub fn clone_into(namespaces: CloneFlags) -> Result<Forked> {
+    let mut pidfd: RawFd = -1;
+    let flags = namespaces.bits().cast_unsigned() | libc::CLONE_PIDFD.cast_unsigned();
+    // SAFETY: `clone_args` is plain integers, for which all-zero is a valid value (and means "not asked for").
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = u64::from(flags);
+    args.pidfd = (&raw mut pidfd) as u64;
+    args.exit_signal = libc::SIGCHLD.cast_unsigned().into();
+    // SAFETY: without CLONE_VM the child gets a copy of this address space, so both sides go on from here on stacks of their own; `args`
+    // and `pidfd` live until after the call, and the caller has one thread, so no lock is held across it.
+    let ret = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
+    match i32::try_from(ret) {
+        Ok(0) => Ok(Forked::Child),
+        Ok(pid) if pid > 0 => {
+            // SAFETY: with CLONE_PIDFD the kernel stored a new descriptor of ours in `pidfd`; nobody else knows its number.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Forked::Parent { child: Pid::from_raw(pid), pidfd })
+        }
+        _ => Err(SysError::last("clone3", format!("{namespaces:?}"))),
+    }
+}
+
+/// Fails unless this process has exactly one thread.
+///
+/// # Errors
+/// `EBUSY` with the count; what reading `/proc/self/task` says.
+pub fn assert_single_threaded() -> Result<()> {
+    let count = std::fs::read_dir("/proc/self/task")
+        .map_err(|error| SysError::new("open", "\"/proc/self/task\"", Errno::from_raw(error.raw_os_error().unwrap_or(0))))?
+        .count();
+    if count == 1 { Ok(()) } else { Err(SysError::new("clone3", format!("{count} threads in the caller"), Errno::EBUSY)) }
+}
+
+/// `unshare(2)`.
+///
+/// # Errors
+/// The call's.
+pub fn unshare(flags: CloneFlags) -> Result<()> {
+    nix::sched::unshare(flags).map_err(|errno| SysError::new("unshare", format!("{flags:?}"), errno))
+}
+
+/// `sethostname(2)`, of the own UTS namespace.
+///
+/// # Errors
+/// The call's.
+pub fn set_hostname(name: &str) -> Result<()> {
+    nix::unistd::sethostname(name).map_err(|errno| SysError::new("sethostname", name, errno))
+}

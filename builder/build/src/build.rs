@@ -5,14 +5,14 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use airtight_image::{Descriptor, Digest, DiffId, Image, ImageRef, Output, Reference, Store};
+use airtight_image::{Descriptor, DiffId, Digest, Image, ImageRef, Output, Reference, Store};
 
 use crate::document::{self, BaseDocuments, StoredLayer};
 use crate::entries::Entries;
 use crate::error::{BuildError, MAX_EPOCH, Problem, SpecError};
 use crate::file::MAX_FILE;
 use crate::plan::{host_machine, plan};
-use crate::spec::{Base, BuildSpec, parse};
+use crate::spec::{Base, BuildSpec, MAX_LAYERS, parse};
 use crate::write::write_layer;
 
 /// What to build, and where it goes besides the store.
@@ -34,7 +34,10 @@ pub struct BuildRequest {
 #[derive(Clone, Copy, Debug)]
 pub enum Progress<'a> {
     /// Every layer's entries are known.
-    Planned { layers: usize, entries: usize },
+    Planned {
+        layers: usize,
+        entries: usize,
+    },
     Layer(&'a BuiltLayer),
     Exported(&'a Output),
 }
@@ -78,15 +81,22 @@ pub fn build(request: &BuildRequest, store: &Store) -> Result<Built, BuildError>
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let base = base_image(&spec.base, context, store)?;
-    let trees = base.as_ref().map_or(Ok(Vec::new()), |image| store.unpacked(image))?;
+    let base = base_image(&spec, context, store)?;
+    check_layers(&spec, base.as_ref()).map_err(|problem| problem.in_file(file))?;
+    let trees = base
+        .as_ref()
+        .map_or(Ok(Vec::new()), |image| store.unpacked(image))?;
     let layers = plan(&spec, context, trees).map_err(|problem| problem.in_file(file))?;
     let entries = layers.iter().map(Entries::len).sum();
-    (request.progress)(&Progress::Planned { layers: layers.len(), entries });
+    (request.progress)(&Progress::Planned {
+        layers: layers.len(),
+        entries,
+    });
 
     let mut built = Vec::with_capacity(layers.len());
     for (entries, layer) in layers.iter().zip(&spec.layers) {
-        let layer = write_layer(&layer.name, entries, epoch, store).map_err(|err| err.in_file(file))?;
+        let layer =
+            write_layer(&layer.name, entries, epoch, store).map_err(|err| err.in_file(file))?;
         (request.progress)(&Progress::Layer(&layer));
         built.push(layer);
     }
@@ -97,26 +107,64 @@ pub fn build(request: &BuildRequest, store: &Store) -> Result<Built, BuildError>
         store.export(image.manifest.digest(), Some(name.tag()), output)?;
         (request.progress)(&Progress::Exported(output));
     }
-    Ok(Built { digest: image.manifest.digest().clone(), name, size: image.size, layers: built })
+    Ok(Built {
+        digest: image.manifest.digest().clone(),
+        name,
+        size: image.size,
+        layers: built,
+    })
 }
 
 fn read(file: &Path) -> Result<String, SpecError> {
     let bad = |problem: String, fix: &str| Problem::new("the file", problem, fix).in_file(file);
-    let unreadable = |err: std::io::Error| bad(format!("cannot be read: {err}"), "name a build file with -f, or a directory that holds an airtight.toml");
+    let unreadable = |err: std::io::Error| {
+        bad(
+            format!("cannot be read: {err}"),
+            "name a build file with -f, or a directory that holds an airtight.toml",
+        )
+    };
     let mut bytes = Vec::new();
     // One byte more than is allowed, so that `parse` sees that it is too large.
     let limit = MAX_FILE as u64 + 1;
-    File::open(file).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(unreadable)?;
+    File::open(file)
+        .and_then(|file| file.take(limit).read_to_end(&mut bytes))
+        .map_err(unreadable)?;
     String::from_utf8(bytes).map_err(|_| bad("is not UTF-8 text".to_owned(), "save it as UTF-8"))
 }
 
-fn base_image(base: &Base, context: &Path, store: &Store) -> Result<Option<Image>, BuildError> {
-    let Base::Layout { path, tag } = base else { return Ok(None) };
-    let layout = ImageRef::Layout { path: context.join(path), tag: tag.clone() };
-    let digest = store.resolve(&layout)?;
-    let image = store.image(&digest)?;
+fn base_image(
+    spec: &BuildSpec,
+    context: &Path,
+    store: &Store,
+) -> Result<Option<Image>, BuildError> {
+    let Base::Layout { path, tag } = &spec.base else {
+        return Ok(None);
+    };
+    let layout = ImageRef::Layout {
+        path: context.join(path),
+        tag: tag.clone(),
+    };
+    let image = store.image(&store.resolve(&layout)?)?;
     image.check_platform()?;
     Ok(Some(image))
+}
+
+/// The base's own are not in the build file, so only here is the sum known.
+fn check_layers(spec: &BuildSpec, base: Option<&Image>) -> Result<(), Problem> {
+    let (ours, theirs) = (
+        spec.layers.len(),
+        base.map_or(0, |image| image.layers().len()),
+    );
+    if ours + theirs > MAX_LAYERS {
+        let problem =
+            format!("there are {ours}, and {theirs} of the base; an image may have {MAX_LAYERS}");
+        return Err(Problem::new(
+            "layer",
+            problem,
+            "put what changes together into one layer",
+        ));
+    }
+    Ok(())
 }
 
 struct Stored {
@@ -125,19 +173,38 @@ struct Stored {
 }
 
 /// Configuration and manifest, once all layers are at rest.
-fn finish(spec: &BuildSpec, base: Option<&Image>, layers: &[BuiltLayer], epoch: u64, store: &Store) -> Result<Stored, BuildError> {
+fn finish(
+    spec: &BuildSpec,
+    base: Option<&Image>,
+    layers: &[BuiltLayer],
+    epoch: u64,
+    store: &Store,
+) -> Result<Stored, BuildError> {
     let base = base.map_or(Ok(BaseDocuments::default()), base_documents)?;
     let (architecture, _) = host_machine();
     let stored: Vec<_> = layers.iter().map(StoredLayer::from).collect();
-    let config = document::config(spec, &base, &stored, &document::timestamp(epoch), architecture);
+    let config = document::config(
+        spec,
+        &base,
+        &stored,
+        &document::timestamp(epoch),
+        architecture,
+    );
     let config = store.put_blob_bytes(document::canonical(config).as_bytes())?;
     let manifest = document::manifest(spec, &base, &stored, &config);
     let manifest = document::canonical(manifest);
     let (digest, size) = store.put_blob_bytes(manifest.as_bytes())?;
-    let base_size: u64 = base.layers.iter().filter_map(|layer| layer.get("size")?.as_u64()).sum();
+    let base_size: u64 = base
+        .layers
+        .iter()
+        .filter_map(|layer| layer.get("size")?.as_u64())
+        .sum();
     let layer_size: u64 = layers.iter().map(|layer| layer.size).sum();
     let manifest = Descriptor::new(document::MANIFEST_TYPE, digest, size);
-    Ok(Stored { manifest, size: size + config.1 + base_size + layer_size })
+    Ok(Stored {
+        manifest,
+        size: size + config.1 + base_size + layer_size,
+    })
 }
 
 fn base_documents(image: &Image) -> Result<BaseDocuments, BuildError> {
@@ -151,7 +218,18 @@ fn base_documents(image: &Image) -> Result<BaseDocuments, BuildError> {
 
 impl From<&BuiltLayer> for StoredLayer {
     fn from(layer: &BuiltLayer) -> Self {
-        let BuiltLayer { name, digest, diff_id, size, .. } = layer;
-        Self { name: name.clone(), digest: digest.clone(), diff_id: diff_id.clone(), size: *size }
+        let BuiltLayer {
+            name,
+            digest,
+            diff_id,
+            size,
+            ..
+        } = layer;
+        Self {
+            name: name.clone(),
+            digest: digest.clone(),
+            diff_id: diff_id.clone(),
+            size: *size,
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use airtight_image::{Digest, DiffId};
+use airtight_image::{DiffId, Digest};
 use serde_json::{Map, Value, json};
 
 use crate::settings::Config;
@@ -34,10 +34,20 @@ pub(crate) struct BaseDocuments {
 }
 
 /// The image's configuration: the base's with ours over it.
-pub(crate) fn config(spec: &BuildSpec, base: &BaseDocuments, layers: &[StoredLayer], created: &str, architecture: &str) -> Value {
+pub(crate) fn config(
+    spec: &BuildSpec,
+    base: &BaseDocuments,
+    layers: &[StoredLayer],
+    created: &str,
+    architecture: &str,
+) -> Value {
     let mut document = base.config.clone();
     let list = |of: Option<&Value>| of.and_then(Value::as_array).cloned().unwrap_or_default();
-    let mut diff_ids = list(base.config.get("rootfs").and_then(|rootfs| rootfs.get("diff_ids")));
+    let mut diff_ids = list(
+        base.config
+            .get("rootfs")
+            .and_then(|rootfs| rootfs.get("diff_ids")),
+    );
     let mut history = list(base.config.get("history"));
     for layer in layers {
         diff_ids.push(json!(layer.diff_id.to_string()));
@@ -46,16 +56,37 @@ pub(crate) fn config(spec: &BuildSpec, base: &BaseDocuments, layers: &[StoredLay
     document.insert("architecture".to_owned(), json!(architecture));
     document.insert("os".to_owned(), json!("linux"));
     document.insert("created".to_owned(), json!(created));
-    document.insert("rootfs".to_owned(), json!({ "type": "layers", "diff_ids": diff_ids }));
+    document.insert(
+        "rootfs".to_owned(),
+        json!({ "type": "layers", "diff_ids": diff_ids }),
+    );
     document.insert("history".to_owned(), Value::Array(history));
-    let inherited = document.remove("config").and_then(|config| if let Value::Object(config) = config { Some(config) } else { None });
-    document.insert("config".to_owned(), Value::Object(process(&spec.config, inherited.unwrap_or_default())));
+    let inherited = document.remove("config").and_then(|config| {
+        if let Value::Object(config) = config {
+            Some(config)
+        } else {
+            None
+        }
+    });
+    document.insert(
+        "config".to_owned(),
+        Value::Object(process(&spec.config, inherited.unwrap_or_default())),
+    );
     Value::Object(document)
 }
 
 /// The part that a runtime starts the payload by.
 fn process(ours: &Config, mut config: Map<String, Value>) -> Map<String, Value> {
-    let Config { entrypoint, cmd, env, user, workdir, labels, expose, stop_signal } = ours;
+    let Config {
+        entrypoint,
+        cmd,
+        env,
+        user,
+        workdir,
+        labels,
+        expose,
+        stop_signal,
+    } = ours;
     if let Some(entrypoint) = entrypoint {
         config.insert("Entrypoint".to_owned(), json!(entrypoint));
         // The base's arguments were for the base's program.
@@ -68,10 +99,24 @@ fn process(ours: &Config, mut config: Map<String, Value>) -> Map<String, Value> 
     config.insert("User".to_owned(), json!(user.to_string()));
     match workdir {
         Some(workdir) => config.insert("WorkingDir".to_owned(), json!(workdir.to_string())),
-        None => config.insert("WorkingDir".to_owned(), config.get("WorkingDir").cloned().unwrap_or_else(|| json!("/"))),
+        None => config.insert(
+            "WorkingDir".to_owned(),
+            config
+                .get("WorkingDir")
+                .cloned()
+                .unwrap_or_else(|| json!("/")),
+        ),
     };
-    extend(&mut config, "Labels", labels.iter().map(|(name, value)| (name, json!(value))));
-    extend(&mut config, "ExposedPorts", expose.iter().map(|port| (port, json!({}))));
+    extend(
+        &mut config,
+        "Labels",
+        labels.iter().map(|(name, value)| (name, json!(value))),
+    );
+    extend(
+        &mut config,
+        "ExposedPorts",
+        expose.iter().map(|port| (port, json!({}))),
+    );
     if let Some(signal) = stop_signal {
         config.insert("StopSignal".to_owned(), json!(signal));
     }
@@ -82,12 +127,24 @@ fn process(ours: &Config, mut config: Map<String, Value>) -> Map<String, Value> 
 fn environment(ours: &BTreeMap<String, String>, base: Option<&Value>) -> Vec<String> {
     let mut all = BTreeMap::from([("PATH", PATH)]);
     let base = base.and_then(Value::as_array).into_iter().flatten();
-    all.extend(base.filter_map(Value::as_str).filter_map(|variable| variable.split_once('=')));
-    all.extend(ours.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-    all.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+    all.extend(
+        base.filter_map(Value::as_str)
+            .filter_map(|variable| variable.split_once('=')),
+    );
+    all.extend(
+        ours.iter()
+            .map(|(name, value)| (name.as_str(), value.as_str())),
+    );
+    all.into_iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect()
 }
 
-fn extend<'a>(config: &mut Map<String, Value>, key: &str, ours: impl Iterator<Item = (&'a String, Value)>) {
+fn extend<'a>(
+    config: &mut Map<String, Value>,
+    key: &str,
+    ours: impl Iterator<Item = (&'a String, Value)>,
+) {
     let mut table = match config.remove(key) {
         Some(Value::Object(table)) => table,
         _ => Map::new(),
@@ -99,10 +156,19 @@ fn extend<'a>(config: &mut Map<String, Value>, key: &str, ours: impl Iterator<It
 }
 
 /// The image's manifest; `config` is the stored configuration.
-pub(crate) fn manifest(spec: &BuildSpec, base: &BaseDocuments, layers: &[StoredLayer], config: &(Digest, u64)) -> Value {
+pub(crate) fn manifest(
+    spec: &BuildSpec,
+    base: &BaseDocuments,
+    layers: &[StoredLayer],
+    config: &(Digest, u64),
+) -> Value {
     let descriptor = |kind: &str, digest: &Digest, size: u64| json!({ "mediaType": kind, "digest": digest.to_string(), "size": size });
     let mut descriptors = base.layers.clone();
-    descriptors.extend(layers.iter().map(|layer| descriptor(LAYER_TYPE, &layer.digest, layer.size)));
+    descriptors.extend(
+        layers
+            .iter()
+            .map(|layer| descriptor(LAYER_TYPE, &layer.digest, layer.size)),
+    );
     let mut annotations = spec.annotations.clone();
     if let Some(profile) = &spec.profile {
         annotations.insert(PROFILE_ANNOTATION.to_owned(), profile.canonical_json());
@@ -129,7 +195,10 @@ pub(crate) fn canonical(document: Value) -> String {
 fn sorted(value: Value) -> Value {
     match value {
         Value::Object(table) => {
-            let table: BTreeMap<String, Value> = table.into_iter().map(|(key, value)| (key, sorted(value))).collect();
+            let table: BTreeMap<String, Value> = table
+                .into_iter()
+                .map(|(key, value)| (key, sorted(value)))
+                .collect();
             Value::Object(table.into_iter().collect())
         }
         Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
@@ -143,13 +212,19 @@ pub(crate) fn timestamp(epoch: u64) -> String {
     // Days since 0000-03-01, so that a leap day ends a year; 400 years have 146,097 days.
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month + 2) / 5 + 1;
     let month = if month < 10 { month + 3 } else { month - 9 };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", seconds / 3600, seconds / 60 % 60, seconds % 60)
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60
+    )
 }
 
 #[cfg(test)]
@@ -181,7 +256,10 @@ mod tests {
                 "Labels": { "l": "base", "k": "base" }, "ExposedPorts": { "80/tcp": {} },
             },
         });
-        let base = BaseDocuments { config: base.as_object().unwrap().clone(), layers: vec![] };
+        let base = BaseDocuments {
+            config: base.as_object().unwrap().clone(),
+            layers: vec![],
+        };
         let got = config(&spec, &base, &[], "1970-01-01T00:00:00Z", "amd64");
         let want = r#"{"architecture":"amd64","author":"base","config":{"Entrypoint":["x"],"Env":["A=base","B=ours","PATH=/bin"],"#.to_owned()
             + r#""ExposedPorts":{"80/tcp":{}},"Labels":{"k":"base","l":"ours"},"User":"65532:65532","WorkingDir":"/srv"},"#

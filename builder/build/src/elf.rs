@@ -60,13 +60,18 @@ pub(crate) fn inspect(mut file: File) -> Result<Kind, String> {
     let start = &start[..length];
     if let Some(line) = start.strip_prefix(b"#!") {
         let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let program = line.split(|byte| byte.is_ascii_whitespace()).find(|word| !word.is_empty());
-        return Ok(Kind::Script(String::from_utf8_lossy(program.unwrap_or_default()).into_owned()));
+        let program = line
+            .split(|byte| byte.is_ascii_whitespace())
+            .find(|word| !word.is_empty());
+        return Ok(Kind::Script(
+            String::from_utf8_lossy(program.unwrap_or_default()).into_owned(),
+        ));
     }
     if !start.starts_with(&elf::ELFMAG) {
         return Ok(Kind::Other);
     }
-    file.rewind().map_err(|err| format!("cannot be read again: {err}"))?;
+    file.rewind()
+        .map_err(|err| format!("cannot be read again: {err}"))?;
     let cache = ReadCache::new(file);
     // EI_CLASS
     match start.get(4) {
@@ -89,7 +94,9 @@ fn read_up_to(file: &mut File, buffer: &mut [u8]) -> Result<usize, String> {
     Ok(filled)
 }
 
-fn read<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>>(data: R) -> Result<Kind, String> {
+fn read<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>>(
+    data: R,
+) -> Result<Kind, String> {
     let header = H::parse(data).map_err(malformed)?;
     let endian = header.endian().map_err(malformed)?;
     if usize::from(header.e_phnum(endian)) > MAX_HEADERS {
@@ -106,9 +113,19 @@ fn read<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>>(data: R) -
     for segment in headers {
         let size: u64 = segment.p_filesz(endian).into();
         match segment.p_type(endian) {
-            elf::PT_INTERP if size > MAX_INTERPRETER_BYTES => return Err("has an endless interpreter path".to_owned()),
-            elf::PT_INTERP => interpreter = segment.interpreter(endian, data).map_err(malformed)?.map(text).transpose()?,
-            elf::PT_DYNAMIC if size > MAX_DYNAMIC_BYTES => return Err("has an endless dynamic section".to_owned()),
+            elf::PT_INTERP if size > MAX_INTERPRETER_BYTES => {
+                return Err("has an endless interpreter path".to_owned());
+            }
+            elf::PT_INTERP => {
+                interpreter = segment
+                    .interpreter(endian, data)
+                    .map_err(malformed)?
+                    .map(text)
+                    .transpose()?
+            }
+            elf::PT_DYNAMIC if size > MAX_DYNAMIC_BYTES => {
+                return Err("has an endless dynamic section".to_owned());
+            }
             elf::PT_DYNAMIC => dynamic = segment.dynamic(endian, data).map_err(malformed)?,
             _ => {}
         }
@@ -128,15 +145,25 @@ fn read<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>>(data: R) -
     let strings = Strings::<H, R>::of(endian, data, headers, dynamic.unwrap_or_default())?;
     fill(&mut found, dynamic.unwrap_or_default(), endian, &strings)?;
     // A static-pie has a dynamic section for its own relocations, and asks nothing of anybody.
-    if found.interpreter.is_none() && found.needed.is_empty() && found.soname.is_none() && is_pie(dynamic.unwrap_or_default(), endian) {
+    if found.interpreter.is_none()
+        && found.needed.is_empty()
+        && found.soname.is_none()
+        && is_pie(dynamic.unwrap_or_default(), endian)
+    {
         return Ok(Kind::Static);
     }
     Ok(Kind::Dynamic(found))
 }
 
-fn is_pie<D: object::read::elf::Dyn<Endian = Endianness>>(entries: &[D], endian: Endianness) -> bool {
-    let flags = entries.iter().find(|entry| entry.tag(endian) == elf::DT_FLAGS_1).map_or(0, |entry| entry.val(endian));
-    flags & u64::from(elf::DF_1_PIE.0) != 0
+fn is_pie<D: object::read::elf::Dyn<Endian = Endianness>>(
+    entries: &[D],
+    endian: Endianness,
+) -> bool {
+    let flags = entries
+        .iter()
+        .find(|entry| entry.tag(endian) == elf::DT_FLAGS_1)
+        .map_or(0, |entry| entry.val(endian));
+    flags & elf::DF_1_PIE.0 != 0
 }
 
 fn fill<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>>(
@@ -149,12 +176,14 @@ fn fill<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>>(
         let value = entry.val(endian);
         match entry.tag(endian) {
             elf::DT_NULL => break,
-            elf::DT_NEEDED if found.needed.len() == MAX_NEEDED => return Err(format!("needs more than {MAX_NEEDED} libraries")),
+            elf::DT_NEEDED if found.needed.len() == MAX_NEEDED => {
+                return Err(format!("needs more than {MAX_NEEDED} libraries"));
+            }
             elf::DT_NEEDED => found.needed.push(strings.read(value)?),
             elf::DT_SONAME => found.soname = Some(strings.read(value)?),
             elf::DT_RPATH => found.rpath = split(&strings.read(value)?),
             elf::DT_RUNPATH => found.runpath = Some(split(&strings.read(value)?)),
-            elf::DT_FLAGS_1 => found.no_default = value & u64::from(elf::DF_1_NODEFLIB.0) != 0,
+            elf::DT_FLAGS_1 => found.no_default = value & elf::DF_1_NODEFLIB.0 != 0,
             _ => {}
         }
     }
@@ -163,7 +192,10 @@ fn fill<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>>(
 
 /// An empty or relative element means the working directory of whoever runs the program: nothing an image can promise.
 fn split(path: &str) -> Vec<String> {
-    path.split(':').filter(|element| !element.is_empty()).map(str::to_owned).collect()
+    path.split(':')
+        .filter(|element| !element.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 fn malformed(err: object::Error) -> String {
@@ -184,21 +216,49 @@ struct Strings<'data, H: FileHeader, R: ReadRef<'data>> {
 }
 
 impl<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>> Strings<'data, H, R> {
-    fn of(endian: Endianness, data: R, headers: &[H::ProgramHeader], entries: &[H::Dyn]) -> Result<Self, String> {
-        let value = |tag| entries.iter().find(|entry| entry.tag(endian) == tag).map(|entry| entry.val(endian));
-        let (Some(address), Some(size)) = (value(elf::DT_STRTAB), value(elf::DT_STRSZ)) else {
-            return Ok(Self { data, start: 0, end: 0, _file: std::marker::PhantomData });
+    fn of(
+        endian: Endianness,
+        data: R,
+        headers: &[H::ProgramHeader],
+        entries: &[H::Dyn],
+    ) -> Result<Self, String> {
+        let value = |tag| {
+            entries
+                .iter()
+                .find(|entry| entry.tag(endian) == tag)
+                .map(|entry| entry.val(endian))
         };
-        let start = headers.iter().filter(|segment| segment.p_type(endian) == elf::PT_LOAD).find_map(|segment| {
-            let base: u64 = segment.p_vaddr(endian).into();
-            let inside = address.checked_sub(base).filter(|inside| *inside < segment.p_filesz(endian).into())?;
-            let offset: u64 = segment.p_offset(endian).into();
-            offset.checked_add(inside)
-        });
+        let (Some(address), Some(size)) = (value(elf::DT_STRTAB), value(elf::DT_STRSZ)) else {
+            return Ok(Self {
+                data,
+                start: 0,
+                end: 0,
+                _file: std::marker::PhantomData,
+            });
+        };
+        let start = headers
+            .iter()
+            .filter(|segment| segment.p_type(endian) == elf::PT_LOAD)
+            .find_map(|segment| {
+                let base: u64 = segment.p_vaddr(endian).into();
+                let inside = address
+                    .checked_sub(base)
+                    .filter(|inside| *inside < segment.p_filesz(endian).into())?;
+                let offset: u64 = segment.p_offset(endian).into();
+                offset.checked_add(inside)
+            });
         let start = start.ok_or("has its string table in no segment")?;
         let length = data.len().map_err(|()| "cannot be measured".to_owned())?;
-        let end = start.checked_add(size).filter(|end| *end <= length).ok_or("has a string table past its end")?;
-        Ok(Self { data, start, end, _file: std::marker::PhantomData })
+        let end = start
+            .checked_add(size)
+            .filter(|end| *end <= length)
+            .ok_or("has a string table past its end")?;
+        Ok(Self {
+            data,
+            start,
+            end,
+            _file: std::marker::PhantomData,
+        })
     }
 
     fn read(&self, at: u64) -> Result<String, String> {
@@ -216,7 +276,9 @@ mod tests {
 
     /// This test's own program: real, and dynamic or not as the workspace links it.
     fn own() -> Vec<u8> {
-        let path = ["/bin/true", "/usr/bin/true"].into_iter().find(|path| std::path::Path::new(path).exists());
+        let path = ["/bin/true", "/usr/bin/true"]
+            .into_iter()
+            .find(|path| std::path::Path::new(path).exists());
         std::fs::read(path.unwrap()).unwrap()
     }
 
@@ -229,7 +291,9 @@ mod tests {
 
     #[test]
     fn a_real_program_is_read_as_the_linker_would() {
-        let Ok(Kind::Dynamic(dynamic)) = inspect_bytes(&own()) else { panic!("not dynamic") };
+        let Ok(Kind::Dynamic(dynamic)) = inspect_bytes(&own()) else {
+            panic!("not dynamic")
+        };
         assert_eq!(dynamic.needed, ["libc.so.6"]);
         assert!(dynamic.interpreter.is_some());
     }

@@ -92,7 +92,10 @@ impl Entries {
                     Ok(false) => Err(conflict(path, old, &entry)),
                     Err(err) => Err(Problem::new(
                         entry.origin.key.as_ref(),
-                        format!("{path} has two sources, {} and {}, which cannot be compared: {err}", old.origin, entry.origin),
+                        format!(
+                            "{path} has two sources, {} and {}, which cannot be compared: {err}",
+                            old.origin, entry.origin
+                        ),
                         "make both readable, or take one out",
                     )),
                 }
@@ -103,10 +106,15 @@ impl Entries {
 
 fn conflict(path: &ImagePath, old: &Entry, new: &Entry) -> Problem {
     let fix = match (&old.kind, &new.kind) {
-        (EntryKind::Directory, _) => format!("end `to` with a slash to copy into {path}, or take one out"),
+        (EntryKind::Directory, _) => {
+            format!("end `to` with a slash to copy into {path}, or take one out")
+        }
         _ => "take one out, or put it into a later layer, which overrides".to_owned(),
     };
-    let problem = format!("{path} has two different sources: {} and {}", old.origin, new.origin);
+    let problem = format!(
+        "{path} has two different sources: {} and {}",
+        old.origin, new.origin
+    );
     Problem::new(new.origin.key.as_ref(), problem, fix)
 }
 
@@ -115,8 +123,16 @@ fn same(old: &EntryKind, new: &EntryKind) -> io::Result<bool> {
         (EntryKind::Directory, EntryKind::Directory) => Ok(true),
         (EntryKind::Symlink(old), EntryKind::Symlink(new)) => Ok(old == new),
         (
-            EntryKind::File { content: old, length: old_length, executable: old_executable },
-            EntryKind::File { content: new, length, executable },
+            EntryKind::File {
+                content: old,
+                length: old_length,
+                executable: old_executable,
+            },
+            EntryKind::File {
+                content: new,
+                length,
+                executable,
+            },
         ) => Ok(old_executable == executable && old_length == length && same_content(old, new)?),
         (EntryKind::Directory | EntryKind::Symlink(_) | EntryKind::File { .. }, _) => Ok(false),
     }
@@ -132,7 +148,11 @@ fn same_content(old: &Content, new: &Content) -> io::Result<bool> {
         let count = old.read(&mut left)?;
         let (left, right) = (&left[..count], &mut right[..count]);
         if let Err(err) = new.read_exact(right) {
-            return if err.kind() == io::ErrorKind::UnexpectedEof { Ok(false) } else { Err(err) };
+            return if err.kind() == io::ErrorKind::UnexpectedEof {
+                Ok(false)
+            } else {
+                Err(err)
+            };
         }
         if left != right {
             return Ok(false);
@@ -169,13 +189,29 @@ mod tests {
     fn file(content: &str, key: &str, executable: bool) -> Entry {
         let content: Arc<[u8]> = content.as_bytes().into();
         let length = content.len() as u64;
-        let kind = EntryKind::File { content: Content::Generated(content), length, executable };
-        Entry { kind, origin: Origin { key: key.into(), source: format!("source of {key}") } }
+        let kind = EntryKind::File {
+            content: Content::Generated(content),
+            length,
+            executable,
+        };
+        Entry {
+            kind,
+            origin: Origin {
+                key: key.into(),
+                source: format!("source of {key}"),
+            },
+        }
     }
 
     #[test]
     fn one_path_has_one_content() {
-        let other = |kind| Entry { kind, origin: Origin { key: "b".into(), source: "source of b".to_owned() } };
+        let other = |kind| Entry {
+            kind,
+            origin: Origin {
+                key: "b".into(),
+                source: "source of b".to_owned(),
+            },
+        };
         for (name, second, want) in [
             ("same bytes", file("x", "b", false), true),
             ("other bytes", file("y", "b", false), false),
@@ -190,7 +226,11 @@ mod tests {
             let got = entries.insert(path, second);
             assert_eq!(got.is_ok(), want, "{name}");
             if let Err(problem) = got {
-                assert_eq!(problem.problem, "/etc/x has two different sources: source of a (`a`) and source of b (`b`)", "{name}");
+                assert_eq!(
+                    problem.problem,
+                    "/etc/x has two different sources: source of a (`a`) and source of b (`b`)",
+                    "{name}"
+                );
             }
         }
     }

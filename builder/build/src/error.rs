@@ -28,7 +28,9 @@ pub enum BuildError {
     /// The base's configuration cannot be written as JSON again.
     #[error("the configuration of the base cannot be carried over: {0}")]
     BaseConfig(#[source] serde_json::Error),
-    #[error("SOURCE_DATE_EPOCH is {0}, which a layer cannot hold\n  fix: use seconds since 1970, at most {MAX_EPOCH}")]
+    #[error(
+        "SOURCE_DATE_EPOCH is {0}, which a layer cannot hold\n  fix: use seconds since 1970, at most {MAX_EPOCH}"
+    )]
     Epoch(u64),
 }
 
@@ -41,12 +43,25 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
-    pub(crate) fn new(key: impl Into<String>, problem: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { key: key.into(), problem: problem.into(), fix: fix.into() }
+    pub(crate) fn new(
+        key: impl Into<String>,
+        problem: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Self {
+        Self {
+            key: key.into(),
+            problem: problem.into(),
+            fix: fix.into(),
+        }
     }
 
     pub(crate) fn in_file(self, file: &Path) -> SpecError {
         let Self { key, problem, fix } = self;
-        SpecError { file: file.to_path_buf(), key, problem, fix }
+        SpecError {
+            file: file.to_path_buf(),
+            key,
+            problem,
+            fix,
+        }
     }
 }

@@ -90,20 +90,38 @@ fn explain(text: &str, err: &toml::de::Error) -> Problem {
     };
     // The document itself has an empty span, which its first key would seem to hold.
     let span = err.span().filter(|span| *span != document.span());
-    let place = span.map(|span| key_at(document.get_ref(), &span)).unwrap_or_default();
+    let place = span
+        .map(|span| key_at(document.get_ref(), &span))
+        .unwrap_or_default();
     if let Some(field) = quoted_after(message, "missing field `") {
-        return Problem::new(join(&place, field), "is missing", format!("add `{field} = …`"));
+        return Problem::new(
+            join(&place, field),
+            "is missing",
+            format!("add `{field} = …`"),
+        );
     }
     if quoted_after(message, "unknown field `").is_some() {
         let known = message.split_once("expected ").map_or("", |(_, rest)| rest);
         let known = known.trim_start_matches("one of ");
-        return Problem::new(place, "is not a key of a build file here", format!("use one of {known}"));
+        return Problem::new(
+            place,
+            "is not a key of a build file here",
+            format!("use one of {known}"),
+        );
     }
-    Problem::new(named(place), message, "write what is expected; `airtight.toml` under examples/ shows each key")
+    Problem::new(
+        named(place),
+        message,
+        "write what is expected; `airtight.toml` under examples/ shows each key",
+    )
 }
 
 fn named(place: String) -> String {
-    if place.is_empty() { "the file".to_owned() } else { place }
+    if place.is_empty() {
+        "the file".to_owned()
+    } else {
+        place
+    }
 }
 
 fn quoted_after<'a>(message: &'a str, prefix: &str) -> Option<&'a str> {
@@ -111,14 +129,21 @@ fn quoted_after<'a>(message: &'a str, prefix: &str) -> Option<&'a str> {
 }
 
 fn join(place: &str, key: &str) -> String {
-    if place.is_empty() { key.to_owned() } else { format!("{place}.{key}") }
+    if place.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{place}.{key}")
+    }
 }
 
 /// Line and column from 1. `at` may lie past the end.
 fn position(text: &str, at: usize) -> (usize, usize) {
     let before = text.get(..at).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+    (
+        before.matches('\n').count() + 1,
+        before[line_start..].chars().count() + 1,
+    )
 }
 
 /// The key whose own or whose value's text is the shortest that holds `span`. A parent's span does not always hold its
@@ -129,7 +154,12 @@ fn key_at(root: &DeTable<'_>, span: &Range<usize>) -> String {
     best.map(|(_, key)| key).unwrap_or_default()
 }
 
-fn in_table(table: &DeTable<'_>, place: &str, span: &Range<usize>, best: &mut Option<(usize, String)>) {
+fn in_table(
+    table: &DeTable<'_>,
+    place: &str,
+    span: &Range<usize>,
+    best: &mut Option<(usize, String)>,
+) {
     for (key, value) in table {
         let place = join(place, key.get_ref());
         offer(&key.span(), &place, span, best);
@@ -137,20 +167,40 @@ fn in_table(table: &DeTable<'_>, place: &str, span: &Range<usize>, best: &mut Op
     }
 }
 
-fn in_value(value: &Spanned<DeValue<'_>>, place: &str, span: &Range<usize>, best: &mut Option<(usize, String)>) {
+fn in_value(
+    value: &Spanned<DeValue<'_>>,
+    place: &str,
+    span: &Range<usize>,
+    best: &mut Option<(usize, String)>,
+) {
     offer(&value.span(), place, span, best);
     if let Some(table) = value.get_ref().as_table() {
         in_table(table, place, span, best);
     }
-    for (index, item) in value.get_ref().as_array().into_iter().flat_map(|array| array.iter()).enumerate() {
+    for (index, item) in value
+        .get_ref()
+        .as_array()
+        .into_iter()
+        .flat_map(|array| array.iter())
+        .enumerate()
+    {
         in_value(item, &format!("{place}[{index}]"), span, best);
     }
 }
 
-fn offer(candidate: &Range<usize>, place: &str, span: &Range<usize>, best: &mut Option<(usize, String)>) {
+fn offer(
+    candidate: &Range<usize>,
+    place: &str,
+    span: &Range<usize>,
+    best: &mut Option<(usize, String)>,
+) {
     let holds = candidate.start <= span.start && span.end <= candidate.end;
     // A single element has the span of its array of tables' only header: the deeper one, seen later, is the exact one.
-    if holds && best.as_ref().is_none_or(|(length, _)| candidate.len() <= *length) {
+    if holds
+        && best
+            .as_ref()
+            .is_none_or(|(length, _)| candidate.len() <= *length)
+    {
         *best = Some((candidate.len(), place.to_owned()));
     }
 }

@@ -16,21 +16,35 @@ const ZONEINFO: &str = "/usr/share/zoneinfo";
 const NO_ZONES: &[&str] = &["localtime", "posix", "right"];
 
 /// Adds what one generator makes to the current layer.
-pub(crate) fn generate(asked: &Generator, user: &User, key: &str, tree: &mut Tree) -> Result<(), Problem> {
+pub(crate) fn generate(
+    asked: &Generator,
+    user: &User,
+    key: &str,
+    tree: &mut Tree,
+) -> Result<(), Problem> {
     let mut text = |path: &str, text: String| add_text(path, &text, key, tree);
     match asked {
         Generator::Passwd => text("/etc/passwd", passwd(user)),
         Generator::Group => text("/etc/group", group(user)),
         // Only what libc resolves by itself: any other source would need a plug-in library.
         Generator::Nsswitch => {
-            let lines = ["passwd: files", "group: files", "shadow: files", "hosts: files dns", "networks: files", "services: files", "protocols: files", ""];
+            let lines = [
+                "passwd: files",
+                "group: files",
+                "shadow: files",
+                "hosts: files dns",
+                "networks: files",
+                "services: files",
+                "protocols: files",
+                "",
+            ];
             text("/etc/nsswitch.conf", lines.join("\n"))
         }
         Generator::CaCertificates => ca_certificates(key, tree),
         Generator::Tzdata(None) => every_zone(Path::new(ZONEINFO), key, tree),
-        Generator::Tzdata(Some(zones)) => {
-            zones.iter().try_for_each(|zone| add_zone(&Path::new(ZONEINFO).join(zone), zone, key, tree))
-        }
+        Generator::Tzdata(Some(zones)) => zones
+            .iter()
+            .try_for_each(|zone| add_zone(&Path::new(ZONEINFO).join(zone), zone, key, tree)),
     }
 }
 
@@ -65,20 +79,30 @@ fn ca_certificates(key: &str, tree: &mut Tree) -> Result<(), Problem> {
     let bundle = Path::new(CA_BUNDLE);
     add_file(bundle, bundle, key, tree).map_err(|err| {
         err.unwrap_or_else(|err| {
-            let problem = format!("`ca-certificates` is made from {CA_BUNDLE}, which cannot be read: {err}");
+            let problem =
+                format!("`ca-certificates` is made from {CA_BUNDLE}, which cannot be read: {err}");
             Problem::new(key, problem, "apt-get install ca-certificates")
         })
     })?;
     // Where Debian's OpenSSL looks by itself; the path above is where Go, curl and GnuTLS look.
-    let link = ImagePath::parse("/usr/lib/ssl/cert.pem").map_err(|why| Problem::new(key, why, "report this"))?;
-    tree.add(&link, EntryKind::Symlink(bundle.to_path_buf()), &made(key, "ca-certificates")).map(|_| ())
+    let link = ImagePath::parse("/usr/lib/ssl/cert.pem")
+        .map_err(|why| Problem::new(key, why, "report this"))?;
+    tree.add(
+        &link,
+        EntryKind::Symlink(bundle.to_path_buf()),
+        &made(key, "ca-certificates"),
+    )
+    .map(|_| ())
 }
 
 /// Every zone as a file of its own, links dereferenced: a link may leave the tree on hosts where an administrator set one.
 fn every_zone(root: &Path, key: &str, tree: &mut Tree) -> Result<(), Problem> {
     let mut waiting = vec![PathBuf::new()];
     while let Some(below) = waiting.pop() {
-        let read = root.join(&below).read_dir().and_then(Iterator::collect::<io::Result<Vec<_>>>);
+        let read = root
+            .join(&below)
+            .read_dir()
+            .and_then(Iterator::collect::<io::Result<Vec<_>>>);
         let mut read = read.map_err(|err| no_tzdata(key, &root.join(&below), &err))?;
         read.sort_by_key(std::fs::DirEntry::file_name);
         for entry in read {
@@ -86,7 +110,10 @@ fn every_zone(root: &Path, key: &str, tree: &mut Tree) -> Result<(), Problem> {
             if NO_ZONES.iter().any(|name| zone == Path::new(name)) {
                 continue;
             }
-            match entry.file_type().map_err(|err| no_tzdata(key, &entry.path(), &err))? {
+            match entry
+                .file_type()
+                .map_err(|err| no_tzdata(key, &entry.path(), &err))?
+            {
                 kind if kind.is_dir() => waiting.push(zone),
                 _ => add_zone(&entry.path(), &zone, key, tree)?,
             }
@@ -97,35 +124,65 @@ fn every_zone(root: &Path, key: &str, tree: &mut Tree) -> Result<(), Problem> {
 
 fn add_zone(source: &Path, zone: &Path, key: &str, tree: &mut Tree) -> Result<(), Problem> {
     let to = Path::new(ZONEINFO).join(zone);
-    add_file(source, &to, key, tree).map_err(|err| err.unwrap_or_else(|err| no_tzdata(key, source, &err)))
+    add_file(source, &to, key, tree)
+        .map_err(|err| err.unwrap_or_else(|err| no_tzdata(key, source, &err)))
 }
 
 fn no_tzdata(key: &str, path: &Path, err: &io::Error) -> Problem {
-    let problem = format!("`tzdata` is made from {}, which cannot be read: {err}", path.display());
-    Problem::new(key, problem, "apt-get install tzdata, or correct the name in `time-zones`")
+    let problem = format!(
+        "`tzdata` is made from {}, which cannot be read: {err}",
+        path.display()
+    );
+    Problem::new(
+        key,
+        problem,
+        "apt-get install tzdata, or correct the name in `time-zones`",
+    )
 }
 
 /// `Err(Err(_))` is the host's fault, `Err(Ok(_))` the plan's.
-fn add_file(source: &Path, to: &Path, key: &str, tree: &mut Tree) -> Result<(), Result<Problem, io::Error>> {
+fn add_file(
+    source: &Path,
+    to: &Path,
+    key: &str,
+    tree: &mut Tree,
+) -> Result<(), Result<Problem, io::Error>> {
     let source = source.canonicalize().map_err(Err)?;
     let metadata = source.metadata().map_err(Err)?;
     if !metadata.is_file() {
         return Err(Err(io::Error::other("is no regular file")));
     }
-    let to = ImagePath::parse(to).map_err(|why| Ok(Problem::new(key, format!("`{}` {why}", to.display()), "correct the name")))?;
+    let to = ImagePath::parse(to).map_err(|why| {
+        Ok(Problem::new(
+            key,
+            format!("`{}` {why}", to.display()),
+            "correct the name",
+        ))
+    })?;
     let origin = made(key, &source.display().to_string());
-    let kind = EntryKind::File { content: Content::Host(source), length: metadata.len(), executable: false };
+    let kind = EntryKind::File {
+        content: Content::Host(source),
+        length: metadata.len(),
+        executable: false,
+    };
     tree.add(&to, kind, &origin).map(|_| ()).map_err(Ok)
 }
 
 fn add_text(path: &str, text: &str, key: &str, tree: &mut Tree) -> Result<(), Problem> {
     let path = ImagePath::parse(path).map_err(|why| Problem::new(key, why, "report this"))?;
-    let kind = EntryKind::File { content: Content::Generated(text.as_bytes().into()), length: text.len() as u64, executable: false };
+    let kind = EntryKind::File {
+        content: Content::Generated(text.as_bytes().into()),
+        length: text.len() as u64,
+        executable: false,
+    };
     tree.add(&path, kind, &made(key, "generated")).map(|_| ())
 }
 
 fn made(key: &str, source: &str) -> Origin {
-    Origin { key: key.into(), source: source.to_owned() }
+    Origin {
+        key: key.into(),
+        source: source.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -134,15 +191,45 @@ mod tests {
 
     #[test]
     fn accounts_hold_root_and_the_image_s_user() {
-        let named = |user: &str, group: Option<&str>| User::Named { user: user.to_owned(), group: group.map(str::to_owned) };
+        let named = |user: &str, group: Option<&str>| User::Named {
+            user: user.to_owned(),
+            group: group.map(str::to_owned),
+        };
         for (user, want_passwd, want_group) in [
-            (User::Ids { uid: 65532, gid: 65532 }, "app:x:65532:65532:app:/:/sbin/nologin\n", "app:x:65532:\n"),
-            (User::Ids { uid: 7, gid: 0 }, "app:x:7:0:app:/:/sbin/nologin\n", ""),
-            (named("web", None), "web:x:65532:65532:web:/:/sbin/nologin\n", "web:x:65532:\n"),
-            (named("web", Some("www")), "web:x:65532:65532:web:/:/sbin/nologin\n", "www:x:65532:\n"),
-            (named("web", Some("33")), "web:x:65532:33:web:/:/sbin/nologin\n", "web:x:33:\n"),
+            (
+                User::Ids {
+                    uid: 65532,
+                    gid: 65532,
+                },
+                "app:x:65532:65532:app:/:/sbin/nologin\n",
+                "app:x:65532:\n",
+            ),
+            (
+                User::Ids { uid: 7, gid: 0 },
+                "app:x:7:0:app:/:/sbin/nologin\n",
+                "",
+            ),
+            (
+                named("web", None),
+                "web:x:65532:65532:web:/:/sbin/nologin\n",
+                "web:x:65532:\n",
+            ),
+            (
+                named("web", Some("www")),
+                "web:x:65532:65532:web:/:/sbin/nologin\n",
+                "www:x:65532:\n",
+            ),
+            (
+                named("web", Some("33")),
+                "web:x:65532:33:web:/:/sbin/nologin\n",
+                "web:x:33:\n",
+            ),
         ] {
-            assert_eq!(passwd(&user), format!("root:x:0:0:root:/root:/sbin/nologin\n{want_passwd}"), "{user}");
+            assert_eq!(
+                passwd(&user),
+                format!("root:x:0:0:root:/root:/sbin/nologin\n{want_passwd}"),
+                "{user}"
+            );
             assert_eq!(group(&user), format!("root:x:0:\n{want_group}"), "{user}");
         }
     }

@@ -18,7 +18,10 @@ impl Pattern {
         let anchored = text.trim_end_matches('/').contains('/');
         let text = text.trim_end_matches('/');
         let text = text.strip_prefix('/').unwrap_or(text);
-        let names: Vec<Vec<u8>> = text.split('/').map(|name| name.as_bytes().to_vec()).collect();
+        let names: Vec<Vec<u8>> = text
+            .split('/')
+            .map(|name| name.as_bytes().to_vec())
+            .collect();
         let usable = |name: &Vec<u8>| !matches!(name.as_slice(), b"" | b"." | b"..");
         names.iter().all(usable).then_some(Self { names, anchored })
     }
@@ -29,7 +32,11 @@ impl Pattern {
         if self.anchored {
             return names_match(&self.names, &path);
         }
-        path.last().is_some_and(|last| self.names.first().is_some_and(|name| name_matches(name, last.as_bytes())))
+        path.last().is_some_and(|last| {
+            self.names
+                .first()
+                .is_some_and(|name| name_matches(name, last.as_bytes()))
+        })
     }
 }
 
@@ -41,11 +48,21 @@ fn names_match(pattern: &[Vec<u8>], path: &[&OsStr]) -> bool {
 }
 
 fn name_matches(pattern: &[u8], name: &[u8]) -> bool {
-    wildcard(pattern, name, |byte| *byte == b'*', |byte, other| *byte == b'?' || byte == other)
+    wildcard(
+        pattern,
+        name,
+        |byte| *byte == b'*',
+        |byte, other| *byte == b'?' || byte == other,
+    )
 }
 
 /// The greedy match of a sequence against a pattern with one kind of star.
-fn wildcard<P, T>(pattern: &[P], text: &[T], star: impl Fn(&P) -> bool, same: impl Fn(&P, &T) -> bool) -> bool {
+fn wildcard<P, T>(
+    pattern: &[P],
+    text: &[T],
+    star: impl Fn(&P) -> bool,
+    same: impl Fn(&P, &T) -> bool,
+) -> bool {
     let (mut p, mut t) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;
     while let Some(item) = text.get(t) {
@@ -59,7 +76,9 @@ fn wildcard<P, T>(pattern: &[P], text: &[T], star: impl Fn(&P) -> bool, same: im
                 t += 1;
             }
             Some(_) | None => {
-                let Some((star_at, from)) = retry else { return false };
+                let Some((star_at, from)) = retry else {
+                    return false;
+                };
                 p = star_at + 1;
                 t = from + 1;
                 retry = Some((star_at, t));

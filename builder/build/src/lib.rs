@@ -41,6 +41,7 @@ mod file;
 mod generate;
 mod glob;
 mod library;
+mod objects;
 mod path;
 mod plan;
 mod process;

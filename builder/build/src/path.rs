@@ -99,7 +99,11 @@ mod tests {
             ("/a\0b", Err("holds a NUL byte")),
         ] {
             let got = ImagePath::parse(text);
-            assert_eq!(got.as_ref().map(|path| path.as_path().to_str().unwrap()), want.as_ref().copied(), "{text:?}");
+            assert_eq!(
+                got.as_ref().map(|path| path.as_path().to_str().unwrap()),
+                want.as_ref().copied(),
+                "{text:?}"
+            );
         }
     }
 }

@@ -16,11 +16,19 @@ use crate::{copy, generate};
 /// This machine's architecture in the words of OCI, and its linkers' rules. A build takes libraries from its host,
 /// so it builds for no other.
 pub(crate) fn host_machine() -> (&'static str, Machine) {
-    if cfg!(target_arch = "aarch64") { ("arm64", AARCH64) } else { ("amd64", X86_64) }
+    if cfg!(target_arch = "aarch64") {
+        ("arm64", AARCH64)
+    } else {
+        ("amd64", X86_64)
+    }
 }
 
 /// What each layer will hold, in order. `context` is the build file's directory, `base` the base's unpacked trees, lowest first.
-pub(crate) fn plan(spec: &BuildSpec, context: &Path, base: Vec<std::path::PathBuf>) -> Result<Vec<Entries>, Problem> {
+pub(crate) fn plan(
+    spec: &BuildSpec,
+    context: &Path,
+    base: Vec<std::path::PathBuf>,
+) -> Result<Vec<Entries>, Problem> {
     let mut tree = Tree::on(base);
     let (_, machine) = host_machine();
     // Read only where it is asked for: most hosts have dozens of files under /etc/ld.so.conf.d.
@@ -32,7 +40,12 @@ pub(crate) fn plan(spec: &BuildSpec, context: &Path, base: Vec<std::path::PathBu
             copy::copy(asked, &format!("{key}.copy[{index}]"), context, &mut tree)?;
         }
         for (index, asked) in layer.generate.iter().enumerate() {
-            generate::generate(asked, &spec.config.user, &format!("{key}.generate[{index}]"), &mut tree)?;
+            generate::generate(
+                asked,
+                &spec.config.user,
+                &format!("{key}.generate[{index}]"),
+                &mut tree,
+            )?;
         }
         // Last: a library that the layer itself brings is not taken from the host.
         for (index, asked) in layer.closure.iter().enumerate() {
@@ -49,25 +62,159 @@ pub(crate) fn plan(spec: &BuildSpec, context: &Path, base: Vec<std::path::PathBu
 
 /// A name without a slash is looked up in `PATH` at launch; a path can be held against the image now.
 fn check_entrypoint(spec: &BuildSpec, tree: &Tree) -> Result<(), Problem> {
-    let Some(program) = spec.config.entrypoint.as_ref().and_then(|words| words.first()) else { return Ok(()) };
-    let Ok(path) = ImagePath::parse(program) else { return Ok(()) };
-    let bad = |why: &str, fix: &str| Err(Problem::new("config.entrypoint[0]", format!("{path} {why}"), fix));
+    let Some(program) = spec
+        .config
+        .entrypoint
+        .as_ref()
+        .and_then(|words| words.first())
+    else {
+        return Ok(());
+    };
+    let Ok(path) = ImagePath::parse(program) else {
+        return Ok(());
+    };
+    let bad = |why: &str, fix: &str| {
+        Err(Problem::new(
+            "config.entrypoint[0]",
+            format!("{path} {why}"),
+            fix,
+        ))
+    };
     match tree.walk(path.as_path()) {
-        Ok((_, Node::File { executable: true, .. })) => Ok(()),
-        Ok((_, Node::File { executable: false, .. })) => bad("may not be executed", "chmod +x its source"),
-        Ok((_, Node::Directory | Node::Symlink(_) | Node::Other)) => bad("is no file", "name the program itself"),
+        Ok((
+            _,
+            Node::File {
+                executable: true, ..
+            },
+        )) => Ok(()),
+        Ok((
+            _,
+            Node::File {
+                executable: false, ..
+            },
+        )) => bad("may not be executed", "chmod +x its source"),
+        Ok((_, Node::Directory | Node::Symlink(_) | Node::Other)) => {
+            bad("is no file", "name the program itself")
+        }
         Ok((_, Node::Absent)) => bad("is in no layer", "add it with `copy`, or correct the path"),
         Err(why) => bad(why, "correct the path"),
     }
 }
 
 fn check_user(spec: &BuildSpec, tree: &Tree) -> Result<(), Problem> {
-    let User::Named { user, .. } = &spec.config.user else { return Ok(()) };
-    let generated = spec.layers.iter().any(|layer| layer.generate.contains(&Generator::Passwd));
-    let there = matches!(tree.walk(Path::new("/etc/passwd")), Ok((_, Node::File { .. })));
+    let User::Named { user, .. } = &spec.config.user else {
+        return Ok(());
+    };
+    let generated = spec
+        .layers
+        .iter()
+        .any(|layer| layer.generate.contains(&Generator::Passwd));
+    let there = matches!(
+        tree.walk(Path::new("/etc/passwd")),
+        Ok((_, Node::File { .. }))
+    );
     if generated || there {
         return Ok(());
     }
     let problem = format!("`{user}` is a name, and the image has no /etc/passwd to look it up in");
-    Err(Problem::new("config.user", problem, "add `generate = [\"passwd\", \"group\"]` to a layer, or write UID:GID"))
+    Err(Problem::new(
+        "config.user",
+        problem,
+        "add `generate = [\"passwd\", \"group\"]` to a layer, or write UID:GID",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entries::EntryKind;
+
+    fn planned(layer: &str) -> Result<Vec<String>, String> {
+        let text = format!("format = 1\nname = \"a\"\n[[layer]]\nname = \"app\"\n{layer}");
+        let spec = crate::parse(&text, "airtight.toml".as_ref()).unwrap();
+        let layers = plan(&spec, Path::new("/"), Vec::new())
+            .map_err(|problem| format!("{}: {}", problem.key, problem.problem))?;
+        let line = |(path, entry): (&ImagePath, &crate::Entry)| match &entry.kind {
+            EntryKind::Directory => format!("{path}/"),
+            EntryKind::Symlink(target) => format!("{path} -> {}", target.display()),
+            EntryKind::File { .. } => path.to_string(),
+        };
+        Ok(layers
+            .iter()
+            .flat_map(|layer| layer.iter().map(line))
+            .collect())
+    }
+
+    #[test]
+    fn certificates_are_where_each_tls_library_looks() {
+        let want = [
+            "/etc/",
+            "/etc/ssl/",
+            "/etc/ssl/certs/",
+            "/etc/ssl/certs/ca-certificates.crt",
+            "/usr/",
+            "/usr/lib/",
+            "/usr/lib/ssl/",
+            "/usr/lib/ssl/cert.pem -> /etc/ssl/certs/ca-certificates.crt",
+        ];
+        match planned("generate = [\"ca-certificates\"]") {
+            Ok(got) => assert_eq!(got, want),
+            Err(told) if !Path::new("/etc/ssl/certs/ca-certificates.crt").exists() => {
+                assert!(
+                    told.starts_with("layer[0].generate[0]: `ca-certificates` is made from"),
+                    "{told}"
+                );
+            }
+            Err(told) => panic!("{told}"),
+        }
+    }
+
+    #[test]
+    fn time_zones_are_those_named_or_all_without_the_host_s_own() {
+        if !Path::new("/usr/share/zoneinfo/Europe/Berlin").exists() {
+            let told =
+                planned("generate = [\"tzdata\"]\ntime-zones = [\"Europe/Berlin\"]").unwrap_err();
+            assert!(told.contains("cannot be read"), "{told}");
+            return;
+        }
+        let named =
+            planned("generate = [\"tzdata\"]\ntime-zones = [\"Europe/Berlin\", \"UTC\"]").unwrap();
+        let want = [
+            "/usr/",
+            "/usr/share/",
+            "/usr/share/zoneinfo/",
+            "/usr/share/zoneinfo/Europe/",
+        ];
+        assert_eq!(named[..4], want);
+        assert_eq!(
+            named[4..],
+            [
+                "/usr/share/zoneinfo/Europe/Berlin",
+                "/usr/share/zoneinfo/UTC"
+            ]
+        );
+        let all = planned("generate = [\"tzdata\"]").unwrap();
+        assert!(all.contains(&"/usr/share/zoneinfo/Europe/Berlin".to_owned()));
+        let foreign = |path: &&String| {
+            path.contains("/localtime") || path.contains("/right/") || path.contains("->")
+        };
+        assert_eq!(all.iter().find(foreign), None);
+        let told =
+            planned("generate = [\"tzdata\"]\ntime-zones = [\"Europe/Atlantis\"]").unwrap_err();
+        let want = "layer[0].generate[0]: `tzdata` is made from /usr/share/zoneinfo/Europe/Atlantis, which cannot be read: ";
+        assert!(told.starts_with(want), "{told}");
+    }
+
+    #[test]
+    fn a_later_layer_overrides_and_a_library_of_an_earlier_one_is_not_added_again() {
+        let more = "copy = [{ from = \"/bin/true\", to = \"/bin/a\" }]\nclosure = [\"/bin/a\"]\n\
+                    [[layer]]\nname = \"over\"\ncopy = [{ from = \"/bin/false\", to = \"/bin/a\" }]\nclosure = [\"/bin/a\"]";
+        let got = planned(more).unwrap();
+        let libc = got
+            .iter()
+            .filter(|path| path.ends_with("/libc.so.6"))
+            .count();
+        let program = got.iter().filter(|path| *path == "/bin/a").count();
+        assert_eq!((libc, program), (1, 2));
+    }
 }

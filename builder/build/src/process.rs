@@ -3,7 +3,8 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::rc::Rc;
 
 use crate::closure::Resolver;
@@ -11,11 +12,9 @@ use crate::elf::{Dynamic, Kind};
 use crate::entries::{Content, EntryKind, Origin};
 use crate::error::Problem;
 use crate::library::SearchDir;
+use crate::objects::{Object, Objects};
 use crate::path::ImagePath;
 use crate::tree::{Node, Tree};
-
-/// Objects of one process; the largest real ones have some hundreds.
-const MAX_OBJECTS: usize = 4096;
 
 pub(crate) struct Process<'a> {
     resolver: &'a mut Resolver,
@@ -23,22 +22,12 @@ pub(crate) struct Process<'a> {
     /// Of the build file, for messages.
     key: &'a str,
     program: &'a ImagePath,
-    objects: Vec<Object>,
+    objects: Objects,
     /// Names that need no search any more.
     loaded: HashSet<String>,
 }
 
-/// A program or a library in memory.
-struct Object {
-    name: String,
-    dynamic: Rc<Dynamic>,
-    /// `$ORIGIN`.
-    origin: SearchDir,
-    /// Who needed it first: `DT_RPATH` is inherited from there.
-    loader: Option<usize>,
-}
-
-/// Where a library was found.
+/// A library, and where it was found.
 struct Found {
     place: ImagePath,
     dynamic: Rc<Dynamic>,
@@ -46,24 +35,48 @@ struct Found {
 }
 
 impl<'a> Process<'a> {
-    pub(crate) fn new(resolver: &'a mut Resolver, tree: &'a mut Tree, key: &'a str, program: &'a ImagePath) -> Self {
-        Self { resolver, tree, key, program, objects: Vec::new(), loaded: HashSet::new() }
+    pub(crate) fn new(
+        resolver: &'a mut Resolver,
+        tree: &'a mut Tree,
+        key: &'a str,
+        program: &'a ImagePath,
+    ) -> Self {
+        let (objects, loaded) = (Objects::default(), HashSet::new());
+        Self {
+            resolver,
+            tree,
+            key,
+            program,
+            objects,
+            loaded,
+        }
     }
 
     /// Loads the program (or plug-in) that comes from `source`, breadth first like the linker. Answers where its libraries lie.
-    pub(crate) fn load(mut self, source: &Path, dynamic: Rc<Dynamic>) -> Result<Vec<ImagePath>, Problem> {
+    pub(crate) fn load(
+        mut self,
+        source: &Path,
+        dynamic: Rc<Dynamic>,
+    ) -> Result<Vec<ImagePath>, Problem> {
         if let Some(interpreter) = &dynamic.interpreter {
             self.interpreter(interpreter)?;
         }
         // The kernel tells the linker the program's path with its links resolved.
-        let real = source.canonicalize().unwrap_or_else(|_| source.to_path_buf());
-        let origin = SearchDir { image: directory_of(self.program.as_path()), host: directory_of(&real) };
-        self.objects.push(Object { name: self.program.to_string(), dynamic, origin, loader: None });
+        let real = source
+            .canonicalize()
+            .unwrap_or_else(|_| source.to_path_buf());
+        let origin = SearchDir::of_file(self.program.as_path(), &real);
+        let name = self.program.to_string();
+        let mut waiting = VecDeque::from([(0, dynamic.clone())]);
+        self.objects.push(Object {
+            name,
+            dynamic,
+            origin,
+            loader: None,
+        });
         let mut places = Vec::new();
-        let mut waiting = VecDeque::from([0]);
-        while let Some(index) = waiting.pop_front() {
-            let needed = self.objects.get(index).map(|object| object.dynamic.clone());
-            for name in needed.iter().flat_map(|dynamic| &dynamic.needed) {
+        while let Some((user, dynamic)) = waiting.pop_front() {
+            for name in &dynamic.needed {
                 if self.loaded.contains(name) {
                     continue;
                 }
@@ -72,16 +85,25 @@ impl<'a> Process<'a> {
                     self.interpreter(linker)?;
                     continue;
                 }
-                let Found { place, dynamic, origin } = self.find(index, name)?;
+                let Found {
+                    place,
+                    dynamic,
+                    origin,
+                } = self.find(user, name)?;
                 places.push(place);
                 self.loaded.insert(name.clone());
                 self.loaded.extend(dynamic.soname.clone());
-                if self.objects.len() == MAX_OBJECTS {
-                    let problem = format!("{} loads more than {MAX_OBJECTS} libraries", self.program);
+                let object = Object {
+                    name: name.clone(),
+                    dynamic: dynamic.clone(),
+                    origin,
+                    loader: Some(user),
+                };
+                let Some(index) = self.objects.push(object) else {
+                    let problem = format!("{} loads too many libraries", self.program);
                     return Err(self.problem(problem, "check what it is linked with"));
-                }
-                waiting.push_back(self.objects.len());
-                self.objects.push(Object { name: name.clone(), dynamic, origin, loader: Some(index) });
+                };
+                waiting.push_back((index, dynamic));
             }
         }
         Ok(places)
@@ -94,25 +116,39 @@ impl<'a> Process<'a> {
 
     /// Puts the linker at its exact path, which the kernel takes from the program. It counts as loaded: libc needs it by name.
     fn interpreter(&mut self, written: &str) -> Result<(), Problem> {
-        let program = self.program;
-        let key = self.key;
+        let (program, key) = (self.program, self.key);
         let missing = |why: &str| {
             let fix = "install the C library that the program was built for, or link the program statically";
-            Problem::new(key, format!("{program} needs the interpreter `{written}`, which {why}"), fix)
+            Problem::new(
+                key,
+                format!("{program} needs the interpreter `{written}`, which {why}"),
+                fix,
+            )
         };
         let path = ImagePath::parse(written).map_err(missing)?;
         let (_, node) = self.tree.walk(path.as_path()).map_err(missing)?;
         let source = match node {
-            Node::File { content: Content::Host(source), .. } => source,
+            Node::File {
+                content: Content::Host(source),
+                ..
+            } => source,
             Node::Absent => {
-                let source = path.as_path().canonicalize().map_err(|err| missing(&format!("this host lacks: {err}")))?;
+                let source = path.as_path().canonicalize();
+                let source = source.map_err(|err| missing(&format!("this host lacks: {err}")))?;
                 self.place(&path, &source, &format!("the interpreter of {program}"))?;
                 source
             }
-            Node::Directory | Node::Symlink(_) | Node::File { .. } | Node::Other => return Err(missing("is no program in the image")),
+            Node::Directory | Node::Symlink(_) | Node::File { .. } | Node::Other => {
+                return Err(missing("is no program in the image"));
+            }
         };
-        self.loaded.extend(path.name().map(|name| name.to_string_lossy().into_owned()));
-        if let Kind::Dynamic(dynamic) = self.resolver.inspect(&source).map_err(|why| missing(&why))?.as_ref() {
+        self.loaded
+            .extend(path.name().map(|name| name.to_string_lossy().into_owned()));
+        let kind = self
+            .resolver
+            .inspect(&source)
+            .map_err(|why| missing(&why))?;
+        if let Kind::Dynamic(dynamic) = kind.as_ref() {
             self.loaded.extend(dynamic.soname.clone());
         }
         Ok(())
@@ -120,8 +156,10 @@ impl<'a> Process<'a> {
 
     /// Finds what object `index` means by `name`.
     fn find(&mut self, index: usize, name: &str) -> Result<Found, Problem> {
-        let user = self.chain(index);
-        let dirs = self.own_dirs(index, name);
+        let user = self.objects.chain(index);
+        let dirs = self
+            .objects
+            .search_dirs(index, name, &self.resolver.libraries);
         let file = Path::new(name).file_name().unwrap_or_default();
         for dir in &dirs {
             // In the order of the directories, so that what shadows another on the host does so in the image.
@@ -132,52 +170,37 @@ impl<'a> Process<'a> {
                 return Ok(found);
             }
         }
-        let by_default = !name.contains('/') && self.objects.get(index).is_some_and(|object| !object.dynamic.no_default);
+        let by_default = self.objects.searches_defaults(index, name);
         if by_default && let Some(found) = self.by_default(file, &user)? {
             return Ok(found);
         }
         Err(self.not_found(index, name, &dirs, by_default))
     }
 
-    /// `DT_RPATH` along the chain of loaders unless there is a run path, which is the object's own alone.
-    fn own_dirs(&self, index: usize, name: &str) -> Vec<SearchDir> {
-        let Some(user) = self.objects.get(index) else { return Vec::new() };
-        let expand = |elements: &[String], origin: &SearchDir| -> Vec<SearchDir> {
-            elements.iter().filter_map(|element| self.resolver.libraries.expand(element, origin)).collect()
-        };
-        if name.contains('/') {
-            // A path and no name: there is no search.
-            let whole = self.resolver.libraries.expand(name, &user.origin).into_iter();
-            return whole.map(|path| SearchDir { image: directory_of(&path.image), host: directory_of(&path.host) }).collect();
-        }
-        if let Some(runpath) = &user.dynamic.runpath {
-            return expand(runpath, &user.origin);
-        }
-        let mut dirs = Vec::new();
-        let mut at = Some(user);
-        while let Some(object) = at {
-            if object.dynamic.runpath.is_none() {
-                dirs.extend(expand(&object.dynamic.rpath, &object.origin));
-            }
-            at = object.loader.and_then(|loader| self.objects.get(loader));
-        }
-        dirs
-    }
-
     /// What the image has in a default directory wins over the host's: it is what the image's linker will load.
     fn by_default(&mut self, file: &OsStr, user: &str) -> Result<Option<Found>, Problem> {
-        let both = |path: &PathBuf| SearchDir { image: path.clone(), host: path.clone() };
-        let defaults: Vec<_> = self.resolver.libraries.defaults.iter().map(both).collect();
+        let libraries = &self.resolver.libraries;
+        let defaults: Vec<_> = libraries
+            .defaults
+            .iter()
+            .map(|dir| SearchDir::both(dir))
+            .collect();
+        let configured: Vec<_> = libraries
+            .configured
+            .iter()
+            .map(|dir| SearchDir::both(dir))
+            .collect();
         for dir in &defaults {
             if let Some(found) = self.in_image(dir, file, user)? {
                 return Ok(Some(found));
             }
         }
-        let configured: Vec<_> = self.resolver.libraries.configured.iter().map(both).collect();
         for dir in configured.iter().chain(&defaults) {
             // Under its real directory: where /lib is a link to usr/lib, the image gets no /lib that would clash with one.
-            let Ok(real) = dir.host.canonicalize() else { continue };
-            let to = SearchDir { image: real.clone(), host: real };
+            let Ok(real) = dir.host.canonicalize() else {
+                continue;
+            };
+            let to = SearchDir::both(&real);
             if let Some(found) = self.on_host(dir, &to, file, user)? {
                 return self.reachable(found, &to, file, user).map(Some);
             }
@@ -187,105 +210,175 @@ impl<'a> Process<'a> {
 
     /// A directory that only `/etc/ld.so.conf` names is not searched by the image's linker, which has no cache: a link in a
     /// default directory leads there.
-    fn reachable(&mut self, found: Found, dir: &SearchDir, file: &OsStr, user: &str) -> Result<Found, Problem> {
-        if self.resolver.libraries.is_default(&dir.host) {
+    fn reachable(
+        &mut self,
+        found: Found,
+        dir: &SearchDir,
+        file: &OsStr,
+        user: &str,
+    ) -> Result<Found, Problem> {
+        let libraries = &self.resolver.libraries;
+        if libraries.is_default(&dir.host) {
             return Ok(found);
         }
-        let home = self.resolver.libraries.home();
-        let link = ImagePath::parse(home.join(file));
-        let link = link.map_err(|why| self.problem(format!("{} {why}", home.display()), "correct /etc/ld.so.conf"))?;
-        self.tree.add(&link, EntryKind::Symlink(dir.image.join(file)), &self.origin(user.to_owned()))?;
-        Ok(Found { origin: SearchDir { image: home, host: dir.host.clone() }, ..found })
+        let image = libraries.home();
+        let link = ImagePath::parse(image.join(file));
+        let link = link.map_err(|why| {
+            self.problem(
+                format!("{} {why}", image.display()),
+                "correct /etc/ld.so.conf",
+            )
+        })?;
+        let origin = self.origin(user.to_owned());
+        self.tree
+            .add(&link, EntryKind::Symlink(dir.image.join(file)), &origin)?;
+        let origin = SearchDir {
+            image,
+            host: dir.host.clone(),
+        };
+        Ok(Found { origin, ..found })
     }
 
-    fn in_image(&mut self, dir: &SearchDir, file: &OsStr, user: &str) -> Result<Option<Found>, Problem> {
-        let Ok((place, Node::File { content: Content::Host(source), .. })) = self.tree.walk(&dir.image.join(file)) else {
+    fn in_image(
+        &mut self,
+        dir: &SearchDir,
+        file: &OsStr,
+        user: &str,
+    ) -> Result<Option<Found>, Problem> {
+        let Ok((place, node)) = self.tree.walk(&dir.image.join(file)) else {
             return Ok(None);
         };
-        let origin = SearchDir { image: dir.image.clone(), host: directory_of(&source) };
-        Ok(self.library(&source, user)?.map(|dynamic| Found { place, dynamic, origin }))
+        let Node::File {
+            content: Content::Host(source),
+            ..
+        } = node
+        else {
+            return Ok(None);
+        };
+        let origin = SearchDir {
+            image: dir.image.clone(),
+            host: SearchDir::of_file(&source, &source).host,
+        };
+        let library = self.library(&source, user)?;
+        Ok(library.map(|dynamic| Found {
+            place,
+            dynamic,
+            origin,
+        }))
     }
 
     /// Looks in `dir` on this host; what is there goes to `to` in the image.
-    fn on_host(&mut self, dir: &SearchDir, to: &SearchDir, file: &OsStr, user: &str) -> Result<Option<Found>, Problem> {
-        let Ok(source) = dir.host.join(file).canonicalize() else { return Ok(None) };
+    fn on_host(
+        &mut self,
+        dir: &SearchDir,
+        to: &SearchDir,
+        file: &OsStr,
+        user: &str,
+    ) -> Result<Option<Found>, Problem> {
+        let Ok(source) = dir.host.join(file).canonicalize() else {
+            return Ok(None);
+        };
         if !source.is_file() {
             return Ok(None);
         }
-        let Some(dynamic) = self.library(&source, user)? else { return Ok(None) };
+        let Some(dynamic) = self.library(&source, user)? else {
+            return Ok(None);
+        };
         // It may climb (`$ORIGIN/../lib`): where that leads is asked of the image.
         let place = self.tree.walk(&to.image);
-        let (place, _) = place.map_err(|why| self.problem(format!("{} {why}", to.image.display()), "take the link out"))?;
+        let (place, _) = place.map_err(|why| {
+            self.problem(format!("{} {why}", to.image.display()), "take the link out")
+        })?;
         let place = self.place(&place.child(file), &source, user)?;
-        let origin = SearchDir { image: to.image.clone(), host: dir.host.clone() };
-        Ok(Some(Found { place, dynamic, origin }))
+        let origin = SearchDir {
+            image: to.image.clone(),
+            host: dir.host.clone(),
+        };
+        Ok(Some(Found {
+            place,
+            dynamic,
+            origin,
+        }))
     }
 
     /// `None`: a library for another CPU, which the linker passes over.
     fn library(&mut self, source: &Path, user: &str) -> Result<Option<Rc<Dynamic>>, Problem> {
+        let abi = self.resolver.libraries.machine.abi;
         let kind = self.resolver.inspect(source);
         let why = match kind.as_deref() {
-            Ok(Kind::Dynamic(dynamic)) if dynamic.abi == self.resolver.libraries.machine.abi => return Ok(Some(Rc::new(dynamic.clone()))),
+            Ok(Kind::Dynamic(dynamic)) if dynamic.abi == abi => {
+                return Ok(Some(Rc::new(dynamic.clone())));
+            }
             Ok(Kind::Dynamic(_)) => return Ok(None),
             Ok(Kind::Static | Kind::Script(_) | Kind::Other) => "is no shared library",
             Err(why) => why,
         };
-        Err(self.problem(format!("{user} needs {}, which {why}", source.display()), "reinstall the package that it belongs to"))
+        let problem = format!("{user} needs {}, which {why}", source.display());
+        Err(self.problem(problem, "reinstall the package that it belongs to"))
     }
 
     fn place(&mut self, path: &ImagePath, source: &Path, user: &str) -> Result<ImagePath, Problem> {
-        let metadata = source.metadata();
-        let metadata = metadata.map_err(|err| {
-            self.problem(format!("`{}` cannot be read: {err}", source.display()), "make it readable for the user who builds")
+        let metadata = source.metadata().map_err(|err| {
+            let problem = format!("`{}` cannot be read: {err}", source.display());
+            self.problem(problem, "make it readable for the user who builds")
         })?;
-        let executable = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o111 != 0;
-        let kind = EntryKind::File { content: Content::Host(source.to_path_buf()), length: metadata.len(), executable };
+        let kind = EntryKind::File {
+            content: Content::Host(source.to_path_buf()),
+            length: metadata.len(),
+            executable: metadata.permissions().mode() & 0o111 != 0,
+        };
         let origin = self.origin(format!("{}, needed by {user}", source.display()));
         self.tree.add(path, kind, &origin)
     }
 
     fn origin(&self, source: String) -> Origin {
-        Origin { key: self.key.into(), source }
+        Origin {
+            key: self.key.into(),
+            source,
+        }
     }
 
     fn problem(&self, problem: String, fix: &str) -> Problem {
         Problem::new(self.key, problem, fix)
     }
 
-    /// `libb.so <- liba.so <- /bin/api`.
-    fn chain(&self, index: usize) -> String {
-        let mut names = Vec::new();
-        let mut at = self.objects.get(index);
-        while let Some(object) = at {
-            names.push(object.name.as_str());
-            at = object.loader.and_then(|loader| self.objects.get(loader));
-        }
-        names.join(" <- ")
-    }
-
     fn not_found(&self, index: usize, name: &str, dirs: &[SearchDir], by_default: bool) -> Problem {
         let libraries = &self.resolver.libraries;
-        let through = if index == 0 { String::new() } else { format!(" (needed by {})", self.chain(index)) };
+        let through = match index {
+            0 => String::new(),
+            _ => format!(" (needed by {})", self.objects.chain(index)),
+        };
         let mut looked: Vec<&Path> = Vec::new();
-        let defaults = libraries.configured.iter().chain(&libraries.defaults).filter(|_| by_default);
+        let defaults = libraries
+            .configured
+            .iter()
+            .chain(&libraries.defaults)
+            .filter(|_| by_default);
         for dir in dirs.iter().map(|dir| &dir.host).chain(defaults) {
             if !looked.contains(&dir.as_path()) {
                 looked.push(dir);
             }
         }
         let looked: Vec<_> = looked.iter().map(|dir| dir.display().to_string()).collect();
-        let looked = if looked.is_empty() { "any directory".to_owned() } else { looked.join(", ") };
-        let problem = format!("{} needs {name}{through}: not found in {looked}", self.program);
-        self.problem(problem, &format!("install the package that has {name}, or copy the library to one of these directories of the image"))
+        let looked = if looked.is_empty() {
+            "any directory".to_owned()
+        } else {
+            looked.join(", ")
+        };
+        let problem = format!(
+            "{} needs {name}{through}: not found in {looked}",
+            self.program
+        );
+        let fix = format!(
+            "install the package that has {name}, or copy the library to one of these directories of the image"
+        );
+        self.problem(problem, &fix)
     }
-}
-
-fn directory_of(path: &Path) -> PathBuf {
-    path.parent().unwrap_or(Path::new("/")).to_path_buf()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
     use std::process::Command;
 
     use super::*;
@@ -312,15 +405,25 @@ mod tests {
         fn compile(&self, output: &str, source: &str, arguments: &[&str]) {
             std::fs::write(self.path("source.c"), source).unwrap();
             let mut command = Command::new("gcc");
-            command.current_dir(self.path("")).args(["-o", output, "source.c", "-Llib"]).args(arguments);
+            command
+                .current_dir(self.path(""))
+                .args(["-o", output, "source.c", "-Llib"])
+                .args(arguments);
             let done = command.output().unwrap();
-            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+            assert!(
+                done.status.success(),
+                "{}",
+                String::from_utf8_lossy(&done.stderr)
+            );
         }
 
         /// `libNAME.so` with its name as the soname.
         fn library(&self, name: &str, source: &str, arguments: &[&str]) {
             let soname = format!("-Wl,-soname,lib{name}.so");
-            let own: Vec<&str> = ["-shared", "-fPIC", &soname].into_iter().chain(arguments.iter().copied()).collect();
+            let own: Vec<&str> = ["-shared", "-fPIC", &soname]
+                .into_iter()
+                .chain(arguments.iter().copied())
+                .collect();
             self.compile(&format!("lib/lib{name}.so"), source, &own);
         }
 
@@ -329,8 +432,15 @@ mod tests {
             for (from, to) in files {
                 let content = Content::Host(self.path(from));
                 let length = self.path(from).metadata().unwrap().len();
-                let kind = EntryKind::File { content, length, executable: true };
-                let origin = Origin { key: "layer[0].copy[0]".into(), source: (*from).to_owned() };
+                let kind = EntryKind::File {
+                    content,
+                    length,
+                    executable: true,
+                };
+                let origin = Origin {
+                    key: "layer[0].copy[0]".into(),
+                    source: (*from).to_owned(),
+                };
                 tree.add(&path(to), kind, &origin).unwrap();
             }
             tree
@@ -342,7 +452,11 @@ mod tests {
     }
 
     fn close(tree: &mut Tree, libraries: Libraries, program: &str) -> Result<(), String> {
-        let closed = Resolver::new(libraries).close(&Closure::File(path(program)), "layer[0].closure[0]", tree);
+        let closed = Resolver::new(libraries).close(
+            &Closure::File(path(program)),
+            "layer[0].closure[0]",
+            tree,
+        );
         closed.map_err(|problem| problem.problem)
     }
 
@@ -354,7 +468,10 @@ mod tests {
         let mut found = Vec::new();
         for (path, entry) in tree.into_layers().iter().flat_map(|layer| layer.iter()) {
             match &entry.kind {
-                EntryKind::File { content: Content::Host(source), .. } => {
+                EntryKind::File {
+                    content: Content::Host(source),
+                    ..
+                } => {
                     if let Ok(below) = source.strip_prefix(&root) {
                         found.push(format!("{path} = {}", below.display()));
                     }
@@ -375,7 +492,11 @@ mod tests {
         let bench = Bench::new();
         bench.library("b", B, &[]);
         bench.library("a", A, &[["-lb"].as_slice(), a_flags].concat());
-        bench.compile("bin/app", MAIN, &[["-la", "-Wl,-rpath-link,lib"].as_slice(), app_flags].concat());
+        bench.compile(
+            "bin/app",
+            MAIN,
+            &[["-la", "-Wl,-rpath-link,lib"].as_slice(), app_flags].concat(),
+        );
         bench
     }
 
@@ -386,28 +507,58 @@ mod tests {
 
     #[test]
     fn a_run_path_is_the_object_s_own_and_an_rpath_is_inherited() {
-        let both = Ok(vec!["/opt/bin/app = bin/app", "/opt/lib/liba.so = lib/liba.so", "/opt/lib/libb.so = lib/libb.so"]);
+        let both = Ok(vec![
+            "/opt/bin/app = bin/app",
+            "/opt/lib/liba.so = lib/liba.so",
+            "/opt/lib/libb.so = lib/libb.so",
+        ]);
         let host = Libraries::of_host(X86_64);
         let mut everywhere: Vec<String> = Vec::new();
-        for dir in host.configured.iter().chain(&host.defaults).map(|dir| dir.display().to_string()) {
+        for dir in host
+            .configured
+            .iter()
+            .chain(&host.defaults)
+            .map(|dir| dir.display().to_string())
+        {
             if !everywhere.contains(&dir) {
                 everywhere.push(dir);
             }
         }
         let lost = |own: &[&str]| {
-            let looked = own.iter().copied().chain(everywhere.iter().map(String::as_str)).collect::<Vec<_>>().join(", ");
-            Err(format!("/opt/bin/app needs libb.so (needed by liba.so <- /opt/bin/app): not found in {looked}"))
+            let looked = own
+                .iter()
+                .copied()
+                .chain(everywhere.iter().map(String::as_str))
+                .collect::<Vec<_>>()
+                .join(", ");
+            Err(format!(
+                "/opt/bin/app needs libb.so (needed by liba.so <- /opt/bin/app): not found in {looked}"
+            ))
         };
         for (name, app_flags, a_flags, want) in [
-            ("run path, and the library's own", RUNPATH, OWN_RUNPATH, both.clone()),
+            (
+                "run path, and the library's own",
+                RUNPATH,
+                OWN_RUNPATH,
+                both.clone(),
+            ),
             ("rpath is inherited", RPATH, &[][..], both),
             ("a run path is not", RUNPATH, &[][..], lost(&[])),
-            ("an rpath stops where there is a run path", RPATH, EMPTY_RUNPATH, lost(&["/nowhere"])),
+            (
+                "an rpath stops where there is a run path",
+                RPATH,
+                EMPTY_RUNPATH,
+                lost(&["/nowhere"]),
+            ),
         ] {
             let bench = app(app_flags, a_flags);
             let mut tree = bench.tree(&[("bin/app", "/opt/bin/app")]);
             let got = close(&mut tree, host.clone(), "/opt/bin/app").map(|()| files(&bench, tree));
-            assert_eq!(got, want.map(|want| want.into_iter().map(str::to_owned).collect()), "{name}");
+            assert_eq!(
+                got,
+                want.map(|want| want.into_iter().map(str::to_owned).collect()),
+                "{name}"
+            );
         }
     }
 
@@ -415,22 +566,39 @@ mod tests {
     fn what_the_image_has_already_is_not_taken_from_the_host() {
         let bench = app(RPATH, &[]);
         std::fs::copy(bench.path("lib/libb.so"), bench.path("other/mine.so")).unwrap();
-        let mut tree = bench.tree(&[("bin/app", "/opt/bin/app"), ("other/mine.so", "/opt/lib/libb.so")]);
+        let mut tree = bench.tree(&[
+            ("bin/app", "/opt/bin/app"),
+            ("other/mine.so", "/opt/lib/libb.so"),
+        ]);
         tree.finish_layer();
         close(&mut tree, Libraries::of_host(X86_64), "/opt/bin/app").unwrap();
-        let want = ["/opt/bin/app = bin/app", "/opt/lib/libb.so = other/mine.so", "/opt/lib/liba.so = lib/liba.so"];
+        let want = [
+            "/opt/bin/app = bin/app",
+            "/opt/lib/libb.so = other/mine.so",
+            "/opt/lib/liba.so = lib/liba.so",
+        ];
         assert_eq!(files(&bench, tree), want);
     }
 
     #[test]
     fn a_library_of_another_cpu_is_passed_over() {
-        let bench = app(&["-Wl,--disable-new-dtags,-rpath,$ORIGIN/../other:$ORIGIN/../lib"], &[]);
+        let bench = app(
+            &["-Wl,--disable-new-dtags,-rpath,$ORIGIN/../other:$ORIGIN/../lib"],
+            &[],
+        );
         let mut foreign = std::fs::read(bench.path("lib/liba.so")).unwrap();
         foreign[18] = 0xb7; // e_machine: AArch64
         std::fs::write(bench.path("other/liba.so"), foreign).unwrap();
         let mut tree = bench.tree(&[("bin/app", "/bin/app")]);
         close(&mut tree, Libraries::of_host(X86_64), "/bin/app").unwrap();
-        assert_eq!(files(&bench, tree), ["/bin/app = bin/app", "/lib/liba.so = lib/liba.so", "/lib/libb.so = lib/libb.so"]);
+        assert_eq!(
+            files(&bench, tree),
+            [
+                "/bin/app = bin/app",
+                "/lib/liba.so = lib/liba.so",
+                "/lib/libb.so = lib/libb.so"
+            ]
+        );
     }
 
     #[test]
@@ -439,7 +607,10 @@ mod tests {
         let mut tree = bench.tree(&[("bin/app", "/bin/app")]);
         let host = Libraries::of_host(X86_64);
         let (lib, home) = (bench.path("lib"), host.home());
-        let libraries = Libraries { configured: vec![lib.clone()], ..host };
+        let libraries = Libraries {
+            configured: vec![lib.clone()],
+            ..host
+        };
         close(&mut tree, libraries, "/bin/app").unwrap();
         let (lib, home) = (lib.display(), home.display());
         let mut want = vec![
@@ -460,8 +631,20 @@ mod tests {
         let bench = Bench::new();
         bench.library("b", B, &[]);
         bench.library("a", A, &["-lb"]);
-        bench.library("b", "int a(void); int b(void) { return a ? 0 : a(); }", &["-la"]);
-        bench.compile("bin/app", MAIN, &["-la", "-lb", "-Wl,--disable-new-dtags,-rpath,$ORIGIN/../lib"]);
+        bench.library(
+            "b",
+            "int a(void); int b(void) { return a ? 0 : a(); }",
+            &["-la"],
+        );
+        bench.compile(
+            "bin/app",
+            MAIN,
+            &[
+                "-la",
+                "-lb",
+                "-Wl,--disable-new-dtags,-rpath,$ORIGIN/../lib",
+            ],
+        );
         let mut tree = bench.tree(&[("bin/app", "/opt/bin/app")]);
         close(&mut tree, Libraries::of_host(X86_64), "/opt/bin/app").unwrap();
         assert_eq!(files(&bench, tree).len(), 3);
@@ -470,8 +653,16 @@ mod tests {
     #[test]
     fn a_static_program_needs_nothing_and_what_is_no_program_is_told() {
         let bench = Bench::new();
-        bench.compile("bin/static", B.replace("int b", "int main").as_str(), &["-static"]);
-        bench.compile("bin/static-pie", B.replace("int b", "int main").as_str(), &["-static-pie"]);
+        bench.compile(
+            "bin/static",
+            B.replace("int b", "int main").as_str(),
+            &["-static"],
+        );
+        bench.compile(
+            "bin/static-pie",
+            B.replace("int b", "int main").as_str(),
+            &["-static-pie"],
+        );
         std::fs::write(bench.path("bin/script"), "#! /usr/bin/python3 -u\nprint()").unwrap();
         std::fs::write(bench.path("bin/text"), "hello").unwrap();
         let mut elf = std::fs::read(bench.path("bin/static")).unwrap();
@@ -480,9 +671,15 @@ mod tests {
         for (name, want) in [
             ("static", Ok(())),
             ("static-pie", Ok(())),
-            ("script", Err("/bin/script is a script for `/usr/bin/python3`, and needs no library itself")),
+            (
+                "script",
+                Err("/bin/script is a script for `/usr/bin/python3`, and needs no library itself"),
+            ),
             ("text", Err("/bin/text is not an ELF file")),
-            ("short", Err("/bin/short is a malformed ELF file: Invalid ELF header size or alignment")),
+            (
+                "short",
+                Err("/bin/short is a malformed ELF file: Invalid ELF header size or alignment"),
+            ),
             ("absent", Err("/bin/absent is not in the image yet")),
         ] {
             let present = bench.path("bin").join(name).exists();
@@ -498,10 +695,35 @@ mod tests {
     #[test]
     fn a_program_gets_its_interpreter_at_the_exact_path_and_a_tree_all_its_plug_ins() {
         let bench = app(RPATH, &[]);
-        let mut tree = bench.tree(&[("bin/app", "/app/bin/app"), ("lib/liba.so", "/app/lib/liba.so"), ("lib/libb.so", "/app/lib/libb.so")]);
-        Resolver::new(Libraries::of_host(X86_64)).close(&Closure::Tree(path("/app")), "layer[0].closure[0]", &mut tree).unwrap();
-        for wanted in ["/lib64/ld-linux-x86-64.so.2", "/usr/lib/x86_64-linux-gnu/libc.so.6"] {
-            assert!(matches!(tree.walk(Path::new(wanted)), Ok((_, Node::File { executable: true, .. }))), "{wanted}");
+        let mut tree = bench.tree(&[
+            ("bin/app", "/app/bin/app"),
+            ("lib/liba.so", "/app/lib/liba.so"),
+            ("lib/libb.so", "/app/lib/libb.so"),
+        ]);
+        Resolver::new(Libraries::of_host(X86_64))
+            .close(
+                &Closure::Tree(path("/app")),
+                "layer[0].closure[0]",
+                &mut tree,
+            )
+            .unwrap();
+        for wanted in [
+            "/lib64/ld-linux-x86-64.so.2",
+            "/usr/lib/x86_64-linux-gnu/libc.so.6",
+        ] {
+            assert!(
+                matches!(
+                    tree.walk(Path::new(wanted)),
+                    Ok((
+                        _,
+                        Node::File {
+                            executable: true,
+                            ..
+                        }
+                    ))
+                ),
+                "{wanted}"
+            );
         }
     }
 }

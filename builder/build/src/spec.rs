@@ -12,8 +12,8 @@ use crate::glob::Pattern;
 use crate::path::ImagePath;
 use crate::settings::{Config, check_config, no_nul};
 
-/// OCI registries and runtimes are tested with about a hundred layers (overlay's own limit is 500).
-const MAX_LAYERS: usize = 100;
+/// Runtimes are tested with about this many; ours takes 125, and a base of ours may have been built upon before.
+pub(crate) const MAX_LAYERS: usize = 100;
 
 /// A checked build file.
 #[derive(Clone, Debug)]
@@ -34,7 +34,10 @@ pub struct BuildSpec {
 pub enum Base {
     Scratch,
     /// An OCI layout; `path` is as written, so relative to the build file.
-    Layout { path: PathBuf, tag: Option<String> },
+    Layout {
+        path: PathBuf,
+        tag: Option<String>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,21 +93,46 @@ pub fn parse(text: &str, file: &Path) -> Result<BuildSpec, SpecError> {
 }
 
 fn check(written: BuildFile, file: &Path) -> Result<BuildSpec, SpecError> {
-    let BuildFile { format, name, base, layer, config, profile, annotations } = written;
+    let BuildFile {
+        format,
+        name,
+        base,
+        layer,
+        config,
+        profile,
+        annotations,
+    } = written;
     let in_file = |problem: Problem| problem.in_file(file);
     if format != 1 {
         let fix = "write `format = 1`, or use a release of airtight that knows it";
-        return Err(in_file(Problem::new("format", format!("{format} is not a format of this release"), fix)));
+        return Err(in_file(Problem::new(
+            "format",
+            format!("{format} is not a format of this release"),
+            fix,
+        )));
     }
     let name = name.parse::<Reference>().map_err(|err| {
-        in_file(Problem::new("name", format!("`{name}` is no image name: {err}"), "write NAME or NAME:TAG, like `shop/api`"))
+        in_file(Problem::new(
+            "name",
+            format!("`{name}` is no image name: {err}"),
+            "write NAME or NAME:TAG, like `shop/api`",
+        ))
     })?;
     let base = check_base(base.as_deref()).map_err(in_file)?;
     let layers = check_layers(layer, &base).map_err(in_file)?;
     let config = check_config(config).map_err(in_file)?;
     check_annotations(&annotations).map_err(in_file)?;
-    let profile = profile.map(|table| check_profile(table, file)).transpose()?;
-    Ok(BuildSpec { name, base, layers, config, profile, annotations })
+    let profile = profile
+        .map(|table| check_profile(table, file))
+        .transpose()?;
+    Ok(BuildSpec {
+        name,
+        base,
+        layers,
+        config,
+        profile,
+        annotations,
+    })
 }
 
 fn check_base(written: Option<&str>) -> Result<Base, Problem> {
@@ -113,9 +141,11 @@ fn check_base(written: Option<&str>) -> Result<Base, Problem> {
         None | Some("scratch") => Ok(Base::Scratch),
         Some(text) => match text.parse::<ImageRef>() {
             Ok(ImageRef::Layout { path, tag }) => Ok(Base::Layout { path, tag }),
-            Ok(ImageRef::Name(_) | ImageRef::Digest(_)) => {
-                Err(Problem::new("base", format!("`{text}` is neither `scratch` nor an OCI layout"), fix))
-            }
+            Ok(ImageRef::Name(_) | ImageRef::Digest(_)) => Err(Problem::new(
+                "base",
+                format!("`{text}` is neither `scratch` nor an OCI layout"),
+                fix,
+            )),
             Err(err) => Err(Problem::new("base", format!("`{text}`: {err}"), fix)),
         },
     }
@@ -123,11 +153,22 @@ fn check_base(written: Option<&str>) -> Result<Base, Problem> {
 
 fn check_layers(written: Vec<LayerFile>, base: &Base) -> Result<Vec<Layer>, Problem> {
     if written.is_empty() && *base == Base::Scratch {
-        return Err(Problem::new("layer", "there is none, and `scratch` is empty", "add a `[[layer]]` with a `copy`"));
+        return Err(Problem::new(
+            "layer",
+            "there is none, and `scratch` is empty",
+            "add a `[[layer]]` with a `copy`",
+        ));
     }
     if written.len() > MAX_LAYERS {
-        let problem = format!("there are {}; an image may have {MAX_LAYERS}", written.len());
-        return Err(Problem::new("layer", problem, "put what changes together into one layer"));
+        let problem = format!(
+            "there are {}; an image may have {MAX_LAYERS}",
+            written.len()
+        );
+        return Err(Problem::new(
+            "layer",
+            problem,
+            "put what changes together into one layer",
+        ));
     }
     let mut names = BTreeSet::new();
     let mut layers = Vec::with_capacity(written.len());
@@ -135,7 +176,11 @@ fn check_layers(written: Vec<LayerFile>, base: &Base) -> Result<Vec<Layer>, Prob
         let layer = check_layer(layer, &format!("layer[{index}]"))?;
         if !names.insert(layer.name.clone()) {
             let problem = format!("`{}` is the name of an earlier layer", layer.name);
-            return Err(Problem::new(format!("layer[{index}].name"), problem, "give each layer a name of its own"));
+            return Err(Problem::new(
+                format!("layer[{index}].name"),
+                problem,
+                "give each layer a name of its own",
+            ));
         }
         layers.push(layer);
     }
@@ -143,30 +188,62 @@ fn check_layers(written: Vec<LayerFile>, base: &Base) -> Result<Vec<Layer>, Prob
 }
 
 fn check_layer(written: LayerFile, key: &str) -> Result<Layer, Problem> {
-    let LayerFile { name, copy, closure, generate, time_zones } = written;
-    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
+    let LayerFile {
+        name,
+        copy,
+        closure,
+        generate,
+        time_zones,
+    } = written;
+    let legal =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
     if name.is_empty() || name.len() > 64 || !name.bytes().all(legal) {
         let problem = format!("`{}` is no layer name", name.escape_debug());
-        return Err(Problem::new(format!("{key}.name"), problem, "use 1 to 64 of a-z, 0-9, `.`, `_` and `-`"));
+        return Err(Problem::new(
+            format!("{key}.name"),
+            problem,
+            "use 1 to 64 of a-z, 0-9, `.`, `_` and `-`",
+        ));
     }
     let copy = each(copy, &format!("{key}.copy"), check_copy)?;
     let closure = each(closure, &format!("{key}.closure"), check_closure)?;
     let generate = check_generate(&generate, time_zones, key)?;
     if copy.is_empty() && closure.is_empty() && generate.is_empty() {
-        return Err(Problem::new(key, "is empty", "give it a `copy`, a `closure` or a `generate`, or take it out"));
+        return Err(Problem::new(
+            key,
+            "is empty",
+            "give it a `copy`, a `closure` or a `generate`, or take it out",
+        ));
     }
-    Ok(Layer { name, copy, closure, generate })
+    Ok(Layer {
+        name,
+        copy,
+        closure,
+        generate,
+    })
 }
 
-fn each<W, C>(written: Vec<W>, key: &str, check: impl Fn(W, &str) -> Result<C, Problem>) -> Result<Vec<C>, Problem> {
-    written.into_iter().enumerate().map(|(index, item)| check(item, &format!("{key}[{index}]"))).collect()
+fn each<W, C>(
+    written: Vec<W>,
+    key: &str,
+    check: impl Fn(W, &str) -> Result<C, Problem>,
+) -> Result<Vec<C>, Problem> {
+    written
+        .into_iter()
+        .enumerate()
+        .map(|(index, item)| check(item, &format!("{key}[{index}]")))
+        .collect()
 }
 
 fn check_copy(written: CopyFile, key: &str) -> Result<Copy, Problem> {
     let CopyFile { from, to, exclude } = written;
     let exclude = each(exclude, &format!("{key}.exclude"), |text: String, key| {
         Pattern::parse(&text).ok_or_else(|| {
-            Problem::new(key, format!("`{text}` can match nothing"), "write a name like `*.pyc`, or a path from the tree's root like `/test`")
+            Problem::new(
+                key,
+                format!("`{text}` can match nothing"),
+                "write a name like `*.pyc`, or a path from the tree's root like `/test`",
+            )
         })
     })?;
     let into = to.ends_with('/') && to != "/";
@@ -175,10 +252,19 @@ fn check_copy(written: CopyFile, key: &str) -> Result<Copy, Problem> {
     for covered in ["/proc", "/sys", "/dev"] {
         if to.as_path().starts_with(covered) {
             let problem = format!("`{to}` lies under {covered}, which the runtime covers");
-            return Err(Problem::new(format!("{key}.to"), problem, "copy it elsewhere"));
+            return Err(Problem::new(
+                format!("{key}.to"),
+                problem,
+                "copy it elsewhere",
+            ));
         }
     }
-    Ok(Copy { from: check_from(&from, &format!("{key}.from"))?, to, into, exclude })
+    Ok(Copy {
+        from: check_from(&from, &format!("{key}.from"))?,
+        to,
+        into,
+        exclude,
+    })
 }
 
 fn check_from(text: &str, key: &str) -> Result<CopyFrom, Problem> {
@@ -189,9 +275,16 @@ fn check_from(text: &str, key: &str) -> Result<CopyFrom, Problem> {
     if path.is_absolute() {
         return Ok(CopyFrom::Host(path.to_path_buf()));
     }
-    if path.components().any(|component| component == Component::ParentDir) {
+    if path
+        .components()
+        .any(|component| component == Component::ParentDir)
+    {
         let problem = format!("`{text}` climbs with `..`");
-        return Err(Problem::new(key, problem, "keep sources in the build file's directory, or name a host path in full"));
+        return Err(Problem::new(
+            key,
+            problem,
+            "keep sources in the build file's directory, or name a host path in full",
+        ));
     }
     Ok(CopyFrom::Context(path.to_path_buf()))
 }
@@ -199,25 +292,41 @@ fn check_from(text: &str, key: &str) -> Result<CopyFrom, Problem> {
 fn check_closure(text: String, key: &str) -> Result<Closure, Problem> {
     match text.strip_suffix("/**").or_else(|| text.strip_suffix('/')) {
         Some(tree) => image_path(if tree.is_empty() { "/" } else { tree }, key).map(Closure::Tree),
-        None if text.contains(['*', '?']) => {
-            Err(Problem::new(key, format!("`{text}` holds a wildcard"), "name one file, or a tree as `/usr/lib/app/**`"))
-        }
+        None if text.contains(['*', '?']) => Err(Problem::new(
+            key,
+            format!("`{text}` holds a wildcard"),
+            "name one file, or a tree as `/usr/lib/app/**`",
+        )),
         None => image_path(&text, key).map(Closure::File),
     }
 }
 
 fn image_path(text: &str, key: &str) -> Result<ImagePath, Problem> {
     ImagePath::parse(text).map_err(|problem| {
-        Problem::new(key, format!("`{}` {problem}", text.escape_debug()), "write a path in the image from its root, like `/bin/api`")
+        Problem::new(
+            key,
+            format!("`{}` {problem}", text.escape_debug()),
+            "write a path in the image from its root, like `/bin/api`",
+        )
     })
 }
 
-fn check_generate(written: &[String], zones: Option<Vec<String>>, key: &str) -> Result<Vec<Generator>, Problem> {
+fn check_generate(
+    written: &[String],
+    zones: Option<Vec<String>>,
+    key: &str,
+) -> Result<Vec<Generator>, Problem> {
     if zones.is_some() && !written.iter().any(|name| name == "tzdata") {
         let problem = "names zones, but the layer does not generate `tzdata`";
-        return Err(Problem::new(format!("{key}.time-zones"), problem, "add \"tzdata\" to the layer's `generate`"));
+        return Err(Problem::new(
+            format!("{key}.time-zones"),
+            problem,
+            "add \"tzdata\" to the layer's `generate`",
+        ));
     }
-    let zones = zones.map(|zones| each(zones, &format!("{key}.time-zones"), check_zone)).transpose()?;
+    let zones = zones
+        .map(|zones| each(zones, &format!("{key}.time-zones"), check_zone))
+        .transpose()?;
     let mut generators = Vec::with_capacity(written.len());
     for (index, name) in written.iter().enumerate() {
         let generator = match name.as_str() {
@@ -227,13 +336,24 @@ fn check_generate(written: &[String], zones: Option<Vec<String>>, key: &str) -> 
             "ca-certificates" => Generator::CaCertificates,
             "tzdata" => Generator::Tzdata(zones.clone()),
             other => {
-                let problem = format!("`{}` is nothing that can be generated", other.escape_debug());
+                let problem = format!(
+                    "`{}` is nothing that can be generated",
+                    other.escape_debug()
+                );
                 let fix = "use `passwd`, `group`, `nsswitch`, `ca-certificates` or `tzdata`";
-                return Err(Problem::new(format!("{key}.generate[{index}]"), problem, fix));
+                return Err(Problem::new(
+                    format!("{key}.generate[{index}]"),
+                    problem,
+                    fix,
+                ));
             }
         };
         if generators.contains(&generator) {
-            return Err(Problem::new(format!("{key}.generate[{index}]"), format!("`{name}` is there twice"), "name it once"));
+            return Err(Problem::new(
+                format!("{key}.generate[{index}]"),
+                format!("`{name}` is there twice"),
+                "name it once",
+            ));
         }
         generators.push(generator);
     }
@@ -242,9 +362,15 @@ fn check_generate(written: &[String], zones: Option<Vec<String>>, key: &str) -> 
 
 fn check_zone(text: String, key: &str) -> Result<PathBuf, Problem> {
     let path = PathBuf::from(&text);
-    let plain = path.components().all(|component| matches!(component, Component::Normal(_)));
+    let plain = path
+        .components()
+        .all(|component| matches!(component, Component::Normal(_)));
     if text.is_empty() || text.contains('\0') || !plain {
-        return Err(Problem::new(key, format!("`{}` is no time zone", text.escape_debug()), "write one like `Europe/Berlin`"));
+        return Err(Problem::new(
+            key,
+            format!("`{}` is no time zone", text.escape_debug()),
+            "write one like `Europe/Berlin`",
+        ));
     }
     Ok(path)
 }
@@ -253,10 +379,18 @@ fn check_annotations(annotations: &BTreeMap<String, String>) -> Result<(), Probl
     for (name, value) in annotations {
         let key = format!("annotations.{name}");
         if name.is_empty() {
-            return Err(Problem::new("annotations", "has an empty key", "name the annotation, like `org.opencontainers.image.source`"));
+            return Err(Problem::new(
+                "annotations",
+                "has an empty key",
+                "name the annotation, like `org.opencontainers.image.source`",
+            ));
         }
         if name.starts_with("dev.airtight.") {
-            return Err(Problem::new(key, "lies under `dev.airtight.`, which airtight writes itself", "use a prefix of your own"));
+            return Err(Problem::new(
+                key,
+                "lies under `dev.airtight.`, which airtight writes itself",
+                "use a prefix of your own",
+            ));
         }
         no_nul(value, &key)?;
     }
@@ -266,8 +400,18 @@ fn check_annotations(annotations: &BTreeMap<String, String>) -> Result<(), Probl
 /// The profile's own room checks it.
 fn check_profile(table: toml::Table, file: &Path) -> Result<Profile, SpecError> {
     Profile::from_table(table, file, "profile").map_err(|err| {
-        let ProfileError { file, key, problem, fix } = err;
-        SpecError { file, key, problem, fix }
+        let ProfileError {
+            file,
+            key,
+            problem,
+            fix,
+        } = err;
+        SpecError {
+            file,
+            key,
+            problem,
+            fix,
+        }
     })
 }
 
@@ -276,10 +420,14 @@ mod tests {
     use super::*;
 
     const HEAD: &str = "format = 1\nname = \"shop/api\"\n";
-    const LAYER: &str = "[[layer]]\nname = \"app\"\ncopy = [{ from = \"api\", to = \"/bin/api\" }]\n";
+    const LAYER: &str =
+        "[[layer]]\nname = \"app\"\ncopy = [{ from = \"api\", to = \"/bin/api\" }]\n";
 
     fn problem(text: &str) -> String {
-        parse(text, Path::new("airtight.toml")).map(|_| ()).unwrap_err().to_string()
+        parse(text, Path::new("airtight.toml"))
+            .map(|_| ())
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]
@@ -305,7 +453,9 @@ mod tests {
                  fix: use one of `name`, `copy`, `closure`, `generate`, `time-zones`",
             ),
             (
-                layer("[[layer]]\nname = \"b\"\ncopy = [{ from = \"x\", to = \"/x\" }, { from = \"y\", too = \"/y\" }]"),
+                layer(
+                    "[[layer]]\nname = \"b\"\ncopy = [{ from = \"x\", to = \"/x\" }, { from = \"y\", too = \"/y\" }]",
+                ),
                 "airtight.toml: `layer[1].copy[1].too`: is not a key of a build file here\n  fix: use one of `from`, `to`, `exclude`",
             ),
             (
@@ -322,7 +472,9 @@ mod tests {
                 "airtight.toml: `layer[1].name`: `app` is the name of an earlier layer\n  fix: give each layer a name of its own",
             ),
             (
-                layer("[[layer]]\nname = \"b\"\ncopy = [{ from = \"x\", to = \"/x\" }, { from = \"../y\", to = \"/y\" }]"),
+                layer(
+                    "[[layer]]\nname = \"b\"\ncopy = [{ from = \"x\", to = \"/x\" }, { from = \"../y\", to = \"/y\" }]",
+                ),
                 "airtight.toml: `layer[1].copy[1].from`: `../y` climbs with `..`\n  \
                  fix: keep sources in the build file's directory, or name a host path in full",
             ),
@@ -386,7 +538,12 @@ mod tests {
         let spec = parse(&format!("{HEAD}{LAYER}"), Path::new("airtight.toml")).unwrap();
         assert_eq!(spec.base, Base::Scratch);
         assert_eq!(spec.config.user.to_string(), "65532:65532");
-        let users = [("1000", "1000:1000"), ("1000:0", "1000:0"), ("web", "web"), ("web:www", "web:www")];
+        let users = [
+            ("1000", "1000:1000"),
+            ("1000:0", "1000:0"),
+            ("web", "web"),
+            ("web:www", "web:www"),
+        ];
         for (written, want) in users {
             let text = format!("{HEAD}{LAYER}[config]\nuser = \"{written}\"\nexpose = [\"80\"]");
             let spec = parse(&text, Path::new("airtight.toml")).unwrap();
@@ -398,7 +555,11 @@ mod tests {
     #[test]
     fn a_file_that_is_too_large_or_too_deep_is_refused_before_it_costs_anything() {
         let large = format!("# {}", "x".repeat(file::MAX_FILE));
-        assert!(problem(&large).contains("a build file may have 1048576"), "{}", problem(&large));
+        assert!(
+            problem(&large).contains("a build file may have 1048576"),
+            "{}",
+            problem(&large)
+        );
         let deep = format!("x = {}1{}", "[".repeat(10_000), "]".repeat(10_000));
         assert!(problem(&deep).contains("is not TOML"), "{}", problem(&deep));
     }

@@ -20,7 +20,10 @@ pub(crate) enum Node {
     Absent,
     Directory,
     Symlink(PathBuf),
-    File { content: Content, executable: bool },
+    File {
+        content: Content,
+        executable: bool,
+    },
     /// A device or the like, in a base.
     Other,
 }
@@ -38,7 +41,10 @@ pub(crate) struct Tree {
 
 impl Tree {
     pub(crate) fn on(base: Vec<PathBuf>) -> Self {
-        Self { base, ..Self::default() }
+        Self {
+            base,
+            ..Self::default()
+        }
     }
 
     /// Ends the current layer and begins the next.
@@ -53,13 +59,20 @@ impl Tree {
 
     /// Adds an entry to the current layer, at the place that `path` means in the image, with the directories that lead there.
     /// Returns the place.
-    pub(crate) fn add(&mut self, path: &ImagePath, kind: EntryKind, origin: &Origin) -> Result<ImagePath, Problem> {
+    pub(crate) fn add(
+        &mut self,
+        path: &ImagePath,
+        kind: EntryKind,
+        origin: &Origin,
+    ) -> Result<ImagePath, Problem> {
         let Some((parent, name)) = path.parent().zip(path.name()) else {
             return match kind {
                 EntryKind::Directory => Ok(ImagePath::root()),
-                EntryKind::Symlink(_) | EntryKind::File { .. } => {
-                    Err(Problem::new(origin.key.as_ref(), format!("{} cannot take the root's place", origin.source), "name a path below `/`"))
-                }
+                EntryKind::Symlink(_) | EntryKind::File { .. } => Err(Problem::new(
+                    origin.key.as_ref(),
+                    format!("{} cannot take the root's place", origin.source),
+                    "name a path below `/`",
+                )),
             };
         };
         let place = self.directory(&parent, origin)?.child(name);
@@ -67,7 +80,13 @@ impl Tree {
             // `/lib` may be a link that an earlier layer or the base made; a directory here would hide what it leads to.
             return self.directory(&place, origin);
         }
-        self.current.insert(place.clone(), Entry { kind, origin: origin.clone() })?;
+        self.current.insert(
+            place.clone(),
+            Entry {
+                kind,
+                origin: origin.clone(),
+            },
+        )?;
         Ok(place)
     }
 
@@ -76,20 +95,39 @@ impl Tree {
         if let Some(place) = self.resolved.get(path) {
             return Ok(place.clone());
         }
-        let bad = |problem: String| Problem::new(origin.key.as_ref(), problem, "choose another place, or take out what is in the way");
-        let (place, node) = self.walk(path.as_path()).map_err(|why| bad(format!("{path} {why}")))?;
+        let bad = |problem: String| {
+            Problem::new(
+                origin.key.as_ref(),
+                problem,
+                "choose another place, or take out what is in the way",
+            )
+        };
+        let (place, node) = self
+            .walk(path.as_path())
+            .map_err(|why| bad(format!("{path} {why}")))?;
         match node {
             Node::Directory | Node::Absent => {}
             Node::Symlink(_) | Node::File { .. } | Node::Other => {
-                let there = self.origin_of(&place).map_or_else(|| "the base".to_owned(), ToString::to_string);
-                return Err(bad(format!("{} needs the directory {place}, which is a file from {there}", origin.source)));
+                let there = self
+                    .origin_of(&place)
+                    .map_or_else(|| "the base".to_owned(), ToString::to_string);
+                return Err(bad(format!(
+                    "{} needs the directory {place}, which is a file from {there}",
+                    origin.source
+                )));
             }
         }
         let mut at = ImagePath::root();
         for name in place.relative() {
             at = at.child(name);
             if self.current.get(&at).is_none() {
-                self.current.insert(at.clone(), Entry { kind: EntryKind::Directory, origin: origin.clone() })?;
+                self.current.insert(
+                    at.clone(),
+                    Entry {
+                        kind: EntryKind::Directory,
+                        origin: origin.clone(),
+                    },
+                )?;
             }
         }
         self.resolved.insert(path.clone(), place.clone());
@@ -98,7 +136,10 @@ impl Tree {
 
     fn origin_of(&self, path: &ImagePath) -> Option<&Origin> {
         let layers = std::iter::once(&self.current).chain(self.layers.iter().rev());
-        layers.into_iter().find_map(|layer| layer.get(path)).map(|entry| &entry.origin)
+        layers
+            .into_iter()
+            .find_map(|layer| layer.get(path))
+            .map(|entry| &entry.origin)
     }
 
     /// Follows `path` to its end. The place and what is there; an error says why the kernel would not get there.
@@ -117,7 +158,11 @@ impl Tree {
                 return Err("leads through a file");
             }
             let next = at.child(&name);
-            node = if node == Node::Absent { Node::Absent } else { self.lookup(&next) };
+            node = if node == Node::Absent {
+                Node::Absent
+            } else {
+                self.lookup(&next)
+            };
             let Node::Symlink(target) = &node else {
                 at = next;
                 continue;
@@ -142,12 +187,23 @@ impl Tree {
                 None => {}
                 Some(EntryKind::Directory) => return Node::Directory,
                 Some(EntryKind::Symlink(target)) => return Node::Symlink(target.clone()),
-                Some(EntryKind::File { content, executable, .. }) => {
-                    return Node::File { content: content.clone(), executable: *executable };
+                Some(EntryKind::File {
+                    content,
+                    executable,
+                    ..
+                }) => {
+                    return Node::File {
+                        content: content.clone(),
+                        executable: *executable,
+                    };
                 }
             }
         }
-        self.base.iter().rev().find_map(|tree| in_base(tree, path.relative())).unwrap_or(Node::Absent)
+        self.base
+            .iter()
+            .rev()
+            .find_map(|tree| in_base(tree, path.relative()))
+            .unwrap_or(Node::Absent)
     }
 
     /// Every file of the current and the earlier layers below a directory, the topmost of each path.
@@ -156,8 +212,13 @@ impl Tree {
         for layer in self.layers.iter().chain(std::iter::once(&self.current)) {
             for (path, entry) in layer.iter().filter(|(path, _)| path.is_in(directory)) {
                 match &entry.kind {
-                    EntryKind::File { content: Content::Host(source), .. } => found.insert(path.clone(), source.clone()),
-                    EntryKind::File { .. } | EntryKind::Directory | EntryKind::Symlink(_) => found.remove(path),
+                    EntryKind::File {
+                        content: Content::Host(source),
+                        ..
+                    } => found.insert(path.clone(), source.clone()),
+                    EntryKind::File { .. } | EntryKind::Directory | EntryKind::Symlink(_) => {
+                        found.remove(path)
+                    }
                 };
             }
         }
@@ -169,8 +230,13 @@ impl Tree {
 
 /// Reversed, so that `pop` gives the next; a `.` or a root adds nothing.
 fn names(path: &Path) -> Vec<OsString> {
-    let named = path.components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
-    named.rev().map(|part| part.as_os_str().to_owned()).collect()
+    let named = path
+        .components()
+        .filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
+    named
+        .rev()
+        .map(|part| part.as_os_str().to_owned())
+        .collect()
 }
 
 /// `None`: this tree says nothing about the path. A link, a file or a whiteout on the way hides what lower trees have there.
@@ -192,13 +258,19 @@ fn in_base(tree: &Path, path: &Path) -> Option<Node> {
             }
             continue;
         }
-        let executable = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o111 != 0;
+        let executable =
+            std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o111 != 0;
         return Some(match () {
             () if kind.is_dir() => Node::Directory,
-            () if kind.is_file() => Node::File { content: Content::Host(at), executable },
+            () if kind.is_file() => Node::File {
+                content: Content::Host(at),
+                executable,
+            },
             () if kind.is_symlink() => at.read_link().map_or(Node::Other, Node::Symlink),
             // overlay's whiteout
-            () if kind.is_char_device() && std::os::unix::fs::MetadataExt::rdev(&metadata) == 0 => Node::Absent,
+            () if kind.is_char_device() && std::os::unix::fs::MetadataExt::rdev(&metadata) == 0 => {
+                Node::Absent
+            }
             () => Node::Other,
         });
     }
@@ -210,7 +282,10 @@ mod tests {
     use super::*;
 
     fn origin() -> Origin {
-        Origin { key: "layer[0].copy[0]".into(), source: "the test".to_owned() }
+        Origin {
+            key: "layer[0].copy[0]".into(),
+            source: "the test".to_owned(),
+        }
     }
 
     fn path(text: &str) -> ImagePath {
@@ -218,14 +293,28 @@ mod tests {
     }
 
     fn file() -> EntryKind {
-        EntryKind::File { content: Content::Host("/x".into()), length: 1, executable: false }
+        EntryKind::File {
+            content: Content::Host("/x".into()),
+            length: 1,
+            executable: false,
+        }
     }
 
     #[test]
     fn an_entry_below_a_link_goes_where_the_link_leads() {
         let mut tree = Tree::default();
-        tree.add(&path("/lib"), EntryKind::Symlink("usr/lib".into()), &origin()).unwrap();
-        tree.add(&path("/opt/up"), EntryKind::Symlink("../../../usr/./share".into()), &origin()).unwrap();
+        tree.add(
+            &path("/lib"),
+            EntryKind::Symlink("usr/lib".into()),
+            &origin(),
+        )
+        .unwrap();
+        tree.add(
+            &path("/opt/up"),
+            EntryKind::Symlink("../../../usr/./share".into()),
+            &origin(),
+        )
+        .unwrap();
         tree.finish_layer();
         for (asked, want) in [
             ("/lib/a.so", "/usr/lib/a.so"),
@@ -233,25 +322,54 @@ mod tests {
             ("/opt/up/x", "/usr/share/x"),
             ("/plain/x", "/plain/x"),
         ] {
-            assert_eq!(tree.add(&path(asked), file(), &origin()).unwrap(), path(want), "{asked}");
+            assert_eq!(
+                tree.add(&path(asked), file(), &origin()).unwrap(),
+                path(want),
+                "{asked}"
+            );
         }
-        let places: Vec<_> = tree.current.iter().map(|(path, _)| path.to_string()).collect();
-        let want = ["/plain", "/plain/x", "/usr", "/usr/lib", "/usr/lib/a.so", "/usr/lib/deep", "/usr/lib/deep/er", "/usr/share", "/usr/share/x"];
+        let places: Vec<_> = tree
+            .current
+            .iter()
+            .map(|(path, _)| path.to_string())
+            .collect();
+        let want = [
+            "/plain",
+            "/plain/x",
+            "/usr",
+            "/usr/lib",
+            "/usr/lib/a.so",
+            "/usr/lib/deep",
+            "/usr/lib/deep/er",
+            "/usr/share",
+            "/usr/share/x",
+        ];
         assert_eq!(places, want);
     }
 
     #[test]
     fn a_loop_of_links_or_a_file_on_the_way_is_refused() {
         let mut tree = Tree::default();
-        tree.add(&path("/a"), EntryKind::Symlink("b".into()), &origin()).unwrap();
-        tree.add(&path("/b"), EntryKind::Symlink("/a".into()), &origin()).unwrap();
+        tree.add(&path("/a"), EntryKind::Symlink("b".into()), &origin())
+            .unwrap();
+        tree.add(&path("/b"), EntryKind::Symlink("/a".into()), &origin())
+            .unwrap();
         tree.add(&path("/f"), file(), &origin()).unwrap();
         for (asked, want) in [
             ("/a/x", "/a leads through too many links"),
-            ("/f/x", "the test needs the directory /f, which is a file from the test (`layer[0].copy[0]`)"),
+            (
+                "/f/x",
+                "the test needs the directory /f, which is a file from the test (`layer[0].copy[0]`)",
+            ),
             ("/f/x/y", "/f/x leads through a file"),
         ] {
-            assert_eq!(tree.add(&path(asked), file(), &origin()).unwrap_err().problem, want, "{asked}");
+            assert_eq!(
+                tree.add(&path(asked), file(), &origin())
+                    .unwrap_err()
+                    .problem,
+                want,
+                "{asked}"
+            );
         }
     }
 
@@ -265,12 +383,26 @@ mod tests {
         std::fs::create_dir_all(high.join("conf")).unwrap();
         std::os::unix::fs::symlink("usr/lib", high.join("lib")).unwrap();
         let tree = Tree::on(vec![low.clone(), high]);
-        for (asked, want) in [("/lib/a", Some("/usr/lib/a")), ("/conf/passwd", None), ("/usr/lib/b", None)] {
+        for (asked, want) in [
+            ("/lib/a", Some("/usr/lib/a")),
+            ("/conf/passwd", None),
+            ("/usr/lib/b", None),
+        ] {
             let (place, node) = tree.walk(Path::new(asked)).unwrap();
             match want {
                 Some(want) => {
                     let content = Content::Host(low.join("usr/lib/a"));
-                    assert_eq!((place, node), (path(want), Node::File { content, executable: false }), "{asked}");
+                    assert_eq!(
+                        (place, node),
+                        (
+                            path(want),
+                            Node::File {
+                                content,
+                                executable: false
+                            }
+                        ),
+                        "{asked}"
+                    );
                 }
                 None => assert_eq!(node, Node::Absent, "{asked}"),
             }

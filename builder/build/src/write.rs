@@ -39,7 +39,12 @@ impl WriteError {
 }
 
 /// Writes one layer; nothing of it is seen in the store unless all of it could be written.
-pub(crate) fn write_layer(name: &str, entries: &Entries, epoch: u64, store: &Store) -> Result<BuiltLayer, WriteError> {
+pub(crate) fn write_layer(
+    name: &str,
+    entries: &Entries,
+    epoch: u64,
+    store: &Store,
+) -> Result<BuiltLayer, WriteError> {
     let mut blob = store.put_blob()?;
     let mut layer = LayerWriter::new(&mut blob, epoch);
     for (path, entry) in entries.iter() {
@@ -47,15 +52,24 @@ pub(crate) fn write_layer(name: &str, entries: &Entries, epoch: u64, store: &Sto
         match &entry.kind {
             EntryKind::Directory => layer.directory(place, DIRECTORY_MODE)?,
             EntryKind::Symlink(target) => layer.symlink(place, target)?,
-            EntryKind::File { content, length, executable } => {
+            EntryKind::File {
+                content,
+                length,
+                executable,
+            } => {
                 let mode = if *executable { PROGRAM_MODE } else { FILE_MODE };
                 match content {
-                    Content::Generated(bytes) => layer.file(place, mode, *length, bytes.as_ref())?,
+                    Content::Generated(bytes) => {
+                        layer.file(place, mode, *length, bytes.as_ref())?
+                    }
                     Content::Host(source) => {
-                        let mut reader = Source::open(source, *length).map_err(|err| unreadable(source, &err, entry))?;
+                        let mut reader = Source::open(source, *length)
+                            .map_err(|err| unreadable(source, &err, entry))?;
                         let written = layer.file(place, mode, *length, &mut reader);
                         // The writer only sees a read fail; the reader knows why.
-                        reader.finish().map_err(|err| unreadable(source, &err, entry))?;
+                        reader
+                            .finish()
+                            .map_err(|err| unreadable(source, &err, entry))?;
                         written?;
                     }
                 }
@@ -64,13 +78,28 @@ pub(crate) fn write_layer(name: &str, entries: &Entries, epoch: u64, store: &Sto
     }
     let (diff_id, uncompressed) = layer.finish()?;
     let (digest, size) = blob.commit()?;
-    Ok(BuiltLayer { name: name.to_owned(), digest, diff_id, size, uncompressed, entries: entries.len() })
+    Ok(BuiltLayer {
+        name: name.to_owned(),
+        digest,
+        diff_id,
+        size,
+        uncompressed,
+        entries: entries.len(),
+    })
 }
 
 fn unreadable(source: &Path, err: &io::Error, entry: &Entry) -> WriteError {
     let changed = err.kind() == io::ErrorKind::InvalidData;
-    let fix = if changed { "build again when nothing writes to it" } else { "make it readable for the user who builds" };
-    let problem = format!("`{}` {}{err}", source.display(), if changed { "" } else { "cannot be read: " });
+    let fix = if changed {
+        "build again when nothing writes to it"
+    } else {
+        "make it readable for the user who builds"
+    };
+    let problem = format!(
+        "`{}` {}{err}",
+        source.display(),
+        if changed { "" } else { "cannot be read: " }
+    );
     WriteError::Source(Problem::new(entry.origin.key.as_ref(), problem, fix))
 }
 
@@ -89,7 +118,12 @@ impl Source {
         if length != planned {
             return Err(changed(planned, &format!("{length} bytes")));
         }
-        Ok(Self { file, planned, left: planned, failed: None })
+        Ok(Self {
+            file,
+            planned,
+            left: planned,
+            failed: None,
+        })
     }
 
     /// What went wrong while the bytes were read, or that there are more of them by now.
@@ -111,7 +145,10 @@ impl Source {
 }
 
 fn changed(planned: u64, now: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("changed from {planned} bytes to {now} during the build"))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("changed from {planned} bytes to {now} during the build"),
+    )
 }
 
 impl Read for Source {
@@ -119,7 +156,9 @@ impl Read for Source {
         if self.left == 0 || buffer.is_empty() {
             return Ok(0);
         }
-        let wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let wanted = usize::try_from(self.left)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
         match self.file.read(&mut buffer[..wanted]) {
             Ok(0) => {
                 let err = changed(self.planned, &format!("{} bytes", self.planned - self.left));

@@ -1,1 +1,23 @@
-//! x
+//! OCI images at rest: digests, the content-addressed store, layers in and out, import and export, and the few things that a launch asks of an image.
+//!
+//! Nothing unverified leaves this crate: a blob is read through its digest and size, a layer's tree becomes visible when its diffID has been checked, and
+//! everything is written under a temporary name, synced and renamed. It launches nothing and decides nothing of what goes into an image.
+
+#![forbid(unsafe_code)]
+
+pub mod bundle;
+mod descriptor;
+mod digest;
+mod error;
+mod image;
+pub mod layer;
+mod reference;
+mod store;
+mod transfer;
+
+pub use descriptor::Descriptor;
+pub use digest::{DiffId, Digest};
+pub use error::{Error, Result};
+pub use image::{Image, parse_index, parse_manifest};
+pub use reference::{ImageRef, Output, Reference};
+pub use store::{BlobWriter, GcReport, Lease, Listed, Store, VerifiedReader, VerifyReport};

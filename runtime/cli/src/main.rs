@@ -1,1 +1,2 @@
+mod args; mod ask;
 fn main() {}

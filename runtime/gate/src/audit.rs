@@ -96,7 +96,7 @@ fn plain(text: &str) -> String {
     let mut out = String::new();
     for character in text.chars() {
         if out.len() >= FIELD_MAX {
-            out.push('…');
+            out.push_str("...");
             break;
         }
         if character.is_control() || !character.is_ascii() {
@@ -254,7 +254,7 @@ mod tests {
     fn nothing_in_a_line_forges_another_or_drives_a_terminal() {
         for text in [line("a\nairtight: all well\x1b[2J\u{202e}").text(), line(&"\0".repeat(9000)).text()] {
             assert_eq!(text.chars().filter(|character| character.is_control()).count(), 1, "{text:?}");
-            assert!(text.len() < LINE_MAX && text.ends_with('\n') && text.is_ascii() == !text.contains('…'), "{text}");
+            assert!(text.len() < LINE_MAX && text.ends_with('\n') && text.is_ascii(), "{text}");
         }
         let json = line(&"\0\"\\".repeat(9000)).json("box", SystemTime::UNIX_EPOCH);
         assert!(json.len() < LINE_MAX, "{}", json.len());

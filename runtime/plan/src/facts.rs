@@ -24,7 +24,7 @@ pub struct HostFacts {
     pub overlay: bool,
     /// `mount_setattr(MOUNT_ATTR_IDMAP)`, below an overlay too (5.19).
     pub idmapped_mounts: bool,
-    /// `vm.memfd_noexec` exists (6.3) and does not refuse old callers (6.6 on).
+    /// `vm.memfd_noexec` exists (6.3), does not refuse old callers (6.6 on), and takes this caller's write: the host's root alone.
     pub memfd_noexec: bool,
     /// `prctl(PR_SET_MDWE)` (6.3).
     pub mdwe: bool,

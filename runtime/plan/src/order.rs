@@ -93,6 +93,10 @@ fn enter(parts: &Parts<'_>, steps: &mut Vec<ChildStep>) {
     // awaited, since it needs no map.
     steps.push(ChildStep::UnshareCgroup);
     steps.push(ChildStep::AwaitParent);
+    // While the process is still the host's root: this file takes no other, and the value acts on the pid namespace of who writes it.
+    if parts.facts.memfd_noexec {
+        steps.push(ChildStep::Sysctl { path: "vm/memfd_noexec".into(), value: "2".into() });
+    }
     // Only now are the maps written; files made before would belong to nobody.
     if parts.identity.namespace_root {
         steps.push(ChildStep::BecomeNamespaceRoot);
@@ -116,9 +120,6 @@ fn wire(parts: &Parts<'_>, steps: &mut Vec<ChildStep>) {
     sysctl("net/ipv4/ip_unprivileged_port_start", "0");
     // In our user namespace, for good: the one door to every other kind of namespace.
     sysctl("user/max_user_namespaces", "0");
-    if parts.facts.memfd_noexec {
-        sysctl("vm/memfd_noexec", "2");
-    }
     // Before the mounts: the gate checks its sockets while we go on, and a launch without READY has cost little.
     if parts.network.gate.is_some() {
         steps.push(ChildStep::GateSockets {

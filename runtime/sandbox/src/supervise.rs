@@ -238,7 +238,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn forward(&mut self) -> Result<()> {
-        while let Some(number) = self.signals.fd.next()? {
+        while let Some(number) = self.signals.fd.receive()? {
             match number {
                 // Ours: children other than the sandbox are looked after by who made them; a closed pipe is an error of write(2);
                 // the terminal asks us, not the payload, which has another or none.

@@ -5,38 +5,18 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::time::Duration;
 
 use airtight_sys::poll::{Watch, poll};
 use airtight_sys::terminal::{self, Raw};
-use airtight_sys::{Result, SysError, process};
+use airtight_sys::{Result, SysError};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::stat::{Mode, fchmod};
 
 /// Read at once; also what may wait for a slow reader before its writer is asked to wait.
 const CHUNK: usize = 16 << 10;
 /// What a terminal takes for the end of its input (`VEOF`, Control-D).
 const END_OF_INPUT: u8 = 4;
-
-/// In the child, once it leads a session and has left the host's tree: a terminal of the sandbox's own devpts becomes its standard streams
-/// and its controlling terminal. Returns the master, for the parent.
-pub(crate) fn open_own() -> Result<OwnedFd> {
-    let (master, slave) = terminal::open_pair(Path::new("/dev/pts/ptmx"))?;
-    // It belongs to the set-up's uid; the payload, alone on this devpts, may open it again by name.
-    fchmod(&slave, Mode::from_bits_truncate(0o666)).map_err(|errno| SysError::new("fchmod", "the terminal, 0666", errno))?;
-    terminal::make_controlling(&slave)?;
-    for number in 0..3 {
-        process::place(&slave, number)?;
-    }
-    Ok(master)
-}
-
-/// In the payload's process, beside our pid 1.
-pub(crate) fn own_foreground() -> Result<()> {
-    terminal::lead_foreground()
-}
 
 #[derive(Debug)]
 pub(crate) struct Relay {

@@ -9,6 +9,7 @@ pub mod arguments;
 pub mod credentials;
 pub mod directory;
 mod error;
+pub mod facts;
 pub mod landlock;
 pub mod mount;
 pub mod namespace;

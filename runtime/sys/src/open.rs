@@ -1,11 +1,15 @@
 //! Opening below a descriptor. A path that came from an image, a bundle or a payload is resolved by the kernel inside a root (`openat2`, 5.6), then used by
 //! descriptor; it is never checked by path and used by path (CVE-2021-30465, CVE-2019-19921).
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-use nix::sys::stat::Mode;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, futimens, mkdirat, mknodat, utimensat};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat};
 
 use crate::error::{Result, SysError};
 
@@ -31,11 +35,124 @@ pub fn open_beneath(root: impl AsFd, path: &Path, flags: OFlag) -> Result<OwnedF
 /// # Errors
 /// `openat(2)`'s.
 pub fn open_in_proc(proc: impl AsFd, path: &Path) -> Result<OwnedFd> {
-    nix::fcntl::openat(proc, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+    openat(proc, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(|errno| SysError::new("openat", format!("/proc/PID, {path:?}"), errno))
 }
 
 fn open_resolved(root: impl AsFd, path: &Path, flags: OFlag, resolve: ResolveFlag) -> Result<OwnedFd> {
     let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).mode(Mode::empty()).resolve(resolve);
     openat2(root, path, how).map_err(|errno| SysError::new("openat2", format!("{path:?}, {flags:?}, {resolve:?}"), errno))
+}
+
+/// A new file, never an existing one and never through a link.
+///
+/// # Errors
+/// `openat(2)`'s: `EEXIST`.
+pub fn create(parent: impl AsFd, name: &OsStr, mode: u32) -> Result<OwnedFd> {
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    openat(parent, name, flags, Mode::from_bits_truncate(mode)).map_err(failed("openat", name))
+}
+
+/// A new directory that its owner can fill.
+///
+/// # Errors
+/// `mkdirat(2)`'s.
+pub fn make_directory(parent: impl AsFd, name: &OsStr) -> Result<()> {
+    mkdirat(parent, name, Mode::S_IRWXU).map_err(failed("mkdirat", name))
+}
+
+/// # Errors
+/// `symlinkat(2)`'s.
+pub fn symlink(target: &Path, parent: impl AsFd, name: &OsStr) -> Result<()> {
+    symlinkat(target, parent, name).map_err(failed("symlinkat", name))
+}
+
+/// A second name of what `from_name` itself is: a link is linked, not followed.
+///
+/// # Errors
+/// `linkat(2)`'s.
+pub fn hardlink(from: impl AsFd, from_name: &OsStr, parent: impl AsFd, name: &OsStr) -> Result<()> {
+    linkat(from, from_name, parent, name, AtFlags::empty()).map_err(failed("linkat", name))
+}
+
+/// overlayfs's whiteout: a character device 0:0, which is no device and needs no privilege (5.8).
+///
+/// # Errors
+/// `mknodat(2)`'s: `EEXIST`.
+pub fn make_whiteout(parent: impl AsFd, name: &OsStr) -> Result<()> {
+    mknodat(parent, name, SFlag::S_IFCHR, Mode::empty(), 0).map_err(failed("mknodat", name))
+}
+
+/// Marks a directory as hiding all below it, in the form that `userxattr` overlays read.
+///
+/// # Errors
+/// `setxattr(2)`'s: `EOPNOTSUPP` on a file system without user attributes.
+pub fn set_opaque(directory: &OwnedFd) -> Result<()> {
+    // An O_PATH descriptor takes no xattr call, and its /proc name does.
+    let path = std::ffi::CString::new(format!("/proc/self/fd/{}", directory.as_raw_fd()))
+        .map_err(|_| SysError::new("setxattr", "user.overlay.opaque", Errno::EINVAL))?;
+    // SAFETY: path and name are NUL-terminated, the value is one byte long as is said, and all outlive the call.
+    let ret = unsafe { libc::setxattr(path.as_ptr(), c"user.overlay.opaque".as_ptr(), c"y".as_ptr().cast(), 1, 0) };
+    if ret == 0 { Ok(()) } else { Err(SysError::last("setxattr", "user.overlay.opaque")) }
+}
+
+/// Owner and group of the name itself.
+///
+/// # Errors
+/// `fchownat(2)`'s.
+pub fn own(parent: impl AsFd, name: &OsStr, uid: u32, gid: u32) -> Result<()> {
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    fchownat(parent, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed("fchownat", name))
+}
+
+/// Mode of a file that was just made here, so that it is no link.
+///
+/// # Errors
+/// `fchmodat(2)`'s.
+pub fn set_mode(parent: impl AsFd, name: &OsStr, mode: u32) -> Result<()> {
+    fchmodat(parent, name, Mode::from_bits_truncate(mode), FchmodatFlags::FollowSymlink).map_err(failed("fchmodat", name))
+}
+
+/// Modification time of the name itself, in seconds.
+///
+/// # Errors
+/// `utimensat(2)`'s.
+pub fn set_time(parent: impl AsFd, name: &OsStr, seconds: i64) -> Result<()> {
+    let time = TimeSpec::new(seconds, 0);
+    utimensat(parent, name, &time, &time, UtimensatFlags::NoFollowSymlink).map_err(failed("utimensat", name))
+}
+
+/// Mode and time of an open directory.
+///
+/// # Errors
+/// `fchmod(2)`'s, `futimens(3)`'s.
+pub fn set_directory(directory: &OwnedFd, mode: u32, seconds: i64) -> Result<()> {
+    let time = TimeSpec::new(seconds, 0);
+    fchmod(directory, Mode::from_bits_truncate(mode)).map_err(|errno| SysError::new("fchmod", format!("{mode:o}"), errno))?;
+    futimens(directory, &time, &time).map_err(|errno| SysError::new("futimens", "", errno))
+}
+
+/// Removes a file, a link or an empty directory; what is not there is fine.
+///
+/// # Errors
+/// `unlinkat(2)`'s: `ENOTEMPTY`.
+pub fn remove_if_there(parent: impl AsFd, name: &OsStr) -> Result<()> {
+    match unlinkat(&parent, name, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(Errno::EISDIR) => unlinkat(&parent, name, UnlinkatFlags::RemoveDir).map_err(failed("unlinkat", name)),
+        Err(errno) => Err(failed("unlinkat", name)(errno)),
+    }
+}
+
+/// All that is dirty on the file system of `fd`, in one call: cheaper than a sync of each of many files.
+///
+/// # Errors
+/// `syncfs(2)`'s.
+pub fn sync_filesystem(fd: impl AsFd) -> Result<()> {
+    nix::unistd::syncfs(fd).map_err(|errno| SysError::new("syncfs", "", errno))
+}
+
+fn failed(call: &'static str, name: &OsStr) -> impl Fn(Errno) -> SysError {
+    let name = name.to_owned();
+    move |errno| SysError::new(call, format!("{name:?}"), errno)
 }

@@ -136,10 +136,9 @@ impl Listener {
             libc::ioctl(self.fd.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, self.request.as_mut_ptr())
         };
         if ret < 0 {
-            return match Errno::last() {
-                Errno::ENOENT | Errno::EINTR | Errno::EAGAIN => Ok(None),
-                errno => Err(failed("ioctl", "SECCOMP_IOCTL_NOTIF_RECV", errno)),
-            };
+            let errno = Errno::last();
+            let passing = matches!(errno, Errno::ENOENT | Errno::EINTR | Errno::EAGAIN);
+            return if passing { Ok(None) } else { Err(failed("ioctl", "SECCOMP_IOCTL_NOTIF_RECV", errno)) };
         }
         // id:u64, pid:u32, flags:u32, then seccomp_data { nr:i32, arch:u32, instruction_pointer:u64, args:[u64;6] }.
         let [id, pid_flags, nr_arch, _, args @ ..] = self.request.as_slice() else { return Ok(None) };

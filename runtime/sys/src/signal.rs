@@ -117,7 +117,7 @@ impl SignalFd {
     ///
     /// # Errors
     /// `read(2)`'s.
-    pub fn next(&mut self) -> Result<Option<i32>> {
+    pub fn receive(&mut self) -> Result<Option<i32>> {
         let mut info = [0_u8; size_of::<libc::signalfd_siginfo>()];
         match self.0.read(&mut info) {
             // `ssi_signo` comes first.

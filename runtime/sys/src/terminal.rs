@@ -1,13 +1,10 @@
 //! The caller's terminal: raw while a sandbox's own terminal is relayed, and always put back.
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Mutex;
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
 
 use crate::error::{Result, SysError};
 
@@ -91,69 +88,6 @@ pub fn set_size(fd: impl AsFd, size: Size) -> Result<()> {
     if ret == 0 { Ok(()) } else { Err(failed("ioctl(TIOCSWINSZ)", Errno::last())) }
 }
 
-/// A new pseudo terminal: master and slave, from the devpts whose `ptmx` is at `path`, both proven to be on a devpts. The slave comes
-/// from the master and not from a path, so that nothing can be put in its place (CVE-2025-52565).
-///
-/// # Errors
-/// `open(2)`'s, `ENOTTY` for something else at `path`, `ENOSPC` when there are too many.
-pub fn open_pair(path: &Path) -> Result<(OwnedFd, OwnedFd)> {
-    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    let master = nix::fcntl::open(path, flags | OFlag::O_NOFOLLOW, Mode::empty())
-        .map_err(|errno| SysError::new("open", format!("{path:?}"), errno))?;
-    on_devpts(&master)?;
-    let unlocked: libc::c_int = 0;
-    // SAFETY: the kernel reads one int at the pointer, which is live.
-    if unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlocked) } != 0 {
-        return Err(failed("ioctl(TIOCSPTLCK)", Errno::last()));
-    }
-    // SAFETY: an integer argument only.
-    let slave = unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags.bits()) };
-    if slave < 0 {
-        return Err(failed("ioctl(TIOCGPTPEER)", Errno::last()));
-    }
-    // SAFETY: the kernel has just made this descriptor for us alone.
-    let slave = unsafe { OwnedFd::from_raw_fd(slave) };
-    on_devpts(&slave)?;
-    Ok((master, slave))
-}
-
-fn on_devpts(fd: &OwnedFd) -> Result<()> {
-    const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
-    if crate::process::filesystem_type(fd)? == DEVPTS_SUPER_MAGIC { Ok(()) } else { Err(failed("fstatfs", Errno::ENOTTY)) }
-}
-
-/// Makes the terminal of `fd` the controlling one of this session, whose leader the caller is.
-///
-/// # Errors
-/// `EPERM` for who leads no session or has a terminal.
-pub fn make_controlling(fd: impl AsFd) -> Result<()> {
-    // SAFETY: an integer argument only.
-    let ret = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCSCTTY, 0) };
-    if ret == 0 { Ok(()) } else { Err(failed("ioctl(TIOCSCTTY)", Errno::last())) }
-}
-
-/// A process group of its own for the caller, in front on the controlling terminal if standard input is that. `SIGTTOU` must be blocked.
-///
-/// # Errors
-/// `EPERM` for the leader of a session.
-pub fn lead_foreground() -> Result<()> {
-    // SAFETY: integers only.
-    if unsafe { libc::setpgid(0, 0) } != 0 {
-        return Err(failed("setpgid", Errno::last()));
-    }
-    // SAFETY: getpgrp takes nothing and cannot fail.
-    let group = unsafe { libc::getpgrp() };
-    // SAFETY: integers only.
-    match unsafe { libc::tcsetpgrp(0, group) } {
-        0 => Ok(()),
-        _ => match Errno::last() {
-            // No terminal, one of another session, or a closed standard input: there is no front to be in.
-            Errno::ENOTTY | Errno::EINVAL | Errno::EBADF => Ok(()),
-            errno => Err(failed("tcsetpgrp", errno)),
-        },
-    }
-}
-
 fn attributes(fd: impl AsFd) -> Result<libc::termios> {
     let mut found = MaybeUninit::uninit();
     // SAFETY: tcgetattr writes one termios at the pointer if it succeeds.
@@ -186,8 +120,8 @@ mod tests {
         assert!(!is_terminal(&null));
         assert_eq!(Raw::enter(&null).unwrap_err().errno, Errno::ENOTTY);
 
-        let (pty, _slave) = open_pair(Path::new("/dev/pts/ptmx")).unwrap();
-        let local = |fd: &OwnedFd| attributes(fd).unwrap().c_lflag;
+        let pty = OpenOptions::new().read(true).write(true).open("/dev/ptmx").unwrap();
+        let local = |fd: &std::fs::File| attributes(fd).unwrap().c_lflag;
         let before = local(&pty);
         let raw = Raw::enter(&pty).unwrap();
         assert_eq!(local(&pty) & (libc::ECHO | libc::ICANON | libc::ISIG), 0);

@@ -6,7 +6,8 @@ mod assemble;
 mod cache;
 mod compile;
 #[cfg(test)]
-pub(crate) mod interpret;
+mod interpret;
+mod stub;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 use airtight_plan::SeccompFilter;
 use airtight_sys::seccomp::{Insn, Notify};
+
+pub(crate) use stub::{stub, stub_length};
 
 /// Instruction codes of classic BPF that a seccomp program may have.
 pub(crate) mod opcode {
@@ -37,11 +40,6 @@ pub(crate) mod action {
     /// `SECCOMP_RET_ERRNO` with the number in the low half.
     pub(crate) const EPERM: u32 = 0x0005_0000 + 1;
     pub(crate) const ENOSYS: u32 = 0x0005_0000 + 38;
-}
-
-/// `AUDIT_ARCH_*` of this machine.
-pub(crate) const fn native_arch() -> u32 {
-    abi::NATIVE.audit_arch
 }
 
 /// A filter ready to load.

@@ -1,0 +1,205 @@
+//! Blobs: written under a temporary name and hashed as they are written; read with digest and size checked.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+
+use sha2::{Digest as _, Sha256};
+use tempfile::NamedTempFile;
+
+use super::{Store, sync_directory};
+use crate::descriptor::Descriptor;
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::image::MAX_DOCUMENT;
+
+/// A blob being written. Dropped without [`BlobWriter::commit`], nothing of it stays.
+#[derive(Debug)]
+pub struct BlobWriter {
+    file: io::BufWriter<NamedTempFile>,
+    hasher: Sha256,
+    length: u64,
+    blobs: PathBuf,
+}
+
+impl Write for BlobWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write_all(bytes)?;
+        self.hasher.update(bytes);
+        self.length += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl BlobWriter {
+    /// Gives the blob its name. A nil error means that "the content is stored at its digest"; storing it again changes nothing.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn commit(self) -> Result<(Digest, u64)> {
+        let digest = Digest::from_hasher(self.hasher);
+        let path = self.blobs.join(digest.hex());
+        let temporary = self.file.into_inner().map_err(|error| Error::io(&path)(error.into_error()))?;
+        if path.exists() {
+            return Ok((digest, self.length));
+        }
+        temporary.as_file().sync_all().map_err(Error::io(&path))?;
+        temporary.persist(&path).map_err(|error| Error::io(&path)(error.error))?;
+        sync_directory(&self.blobs)?;
+        Ok((digest, self.length))
+    }
+}
+
+/// Reads a blob; the end of it is only told when digest and size are right.
+#[derive(Debug)]
+pub struct VerifiedReader<R> {
+    inner: R,
+    hasher: Option<Sha256>,
+    wanted: Descriptor,
+    length: u64,
+}
+
+impl<R: Read> VerifiedReader<R> {
+    pub(crate) fn new(inner: R, wanted: &Descriptor) -> Self {
+        Self { inner, hasher: Some(Sha256::new()), wanted: wanted.clone(), length: 0 }
+    }
+
+    /// Reads what is left, so that the digest is known.
+    pub(crate) fn finish(mut self) -> io::Result<()> {
+        io::copy(&mut self, &mut io::sink()).map(drop)
+    }
+
+    fn wrong(&self, problem: &str) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidData, format!("{} {problem}: the blob was changed or damaged; pull or build the image again", self.wanted.digest()))
+    }
+}
+
+impl<R: Read> Read for VerifiedReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.length += count as u64;
+        if self.length > self.wanted.size() {
+            return Err(self.wrong(&format!("is longer than the {} bytes that it should be", self.wanted.size())));
+        }
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(buffer.get(..count).unwrap_or_default());
+        }
+        if count == 0 && !buffer.is_empty() {
+            if self.length != self.wanted.size() {
+                return Err(self.wrong(&format!("is {} bytes and should be {}", self.length, self.wanted.size())));
+            }
+            // Once; later reads of the end stay the end.
+            if let Some(hasher) = self.hasher.take() {
+                let found = Digest::from_hasher(hasher);
+                if found != *self.wanted.digest() {
+                    return Err(self.wrong(&format!("has the digest {found}")));
+                }
+            }
+        }
+        Ok(count)
+    }
+}
+
+impl Store {
+    /// # Errors
+    /// The file system's.
+    pub fn put_blob(&self) -> Result<BlobWriter> {
+        self.add()?;
+        let tmp = self.path("tmp");
+        let file = tempfile::Builder::new().prefix("b-").tempfile_in(&tmp).map_err(Error::io(&tmp))?;
+        file.as_file().lock_shared().map_err(Error::io(file.path()))?;
+        let blobs = self.path("blobs/sha256");
+        Ok(BlobWriter { file: io::BufWriter::with_capacity(256 << 10, file), hasher: Sha256::new(), length: 0, blobs })
+    }
+
+    /// # Errors
+    /// The file system's.
+    pub fn put_blob_bytes(&self, bytes: &[u8]) -> Result<(Digest, u64)> {
+        let mut blob = self.put_blob()?;
+        blob.write_all(bytes).map_err(Error::io(&self.path("tmp")))?;
+        blob.commit()
+    }
+
+    /// Copies from an untrusted reader what `descriptor` says, or nothing.
+    pub(crate) fn put_verified(&self, reader: impl Read, descriptor: &Descriptor) -> Result<()> {
+        let path = self.blob_path(descriptor.digest());
+        if path.exists() {
+            return self.open_blob(descriptor)?.finish().map_err(Error::io(&path));
+        }
+        let mut blob = self.put_blob()?;
+        io::copy(&mut VerifiedReader::new(reader, descriptor), &mut blob).map_err(Error::io(&path))?;
+        blob.commit().map(drop)
+    }
+
+    /// All of a blob, verified, if it is at most `limit` bytes.
+    ///
+    /// # Errors
+    /// A blob that is not there, too long, or not what its digest says.
+    pub fn read_blob(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>> {
+        descriptor.at_most(limit)?;
+        let mut bytes = Vec::new();
+        self.open_blob(descriptor)?.read_to_end(&mut bytes).map_err(Error::io(&self.blob_path(descriptor.digest())))?;
+        Ok(bytes)
+    }
+
+    /// # Errors
+    /// A blob that is not there.
+    pub fn open_blob(&self, descriptor: &Descriptor) -> Result<VerifiedReader<File>> {
+        let path = self.blob_path(descriptor.digest());
+        let file = File::open(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Error::refused(descriptor.digest(), "is not in the store", "build, import or pull the image again"),
+            _ => Error::io(&path)(error),
+        })?;
+        Ok(VerifiedReader::new(file, descriptor))
+    }
+
+    /// A manifest or index of which only the digest is known.
+    pub(crate) fn read_document(&self, digest: &Digest) -> Result<Vec<u8>> {
+        let path = self.blob_path(digest);
+        let size = match fs::metadata(&path) {
+            Ok(found) => found.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::refused(digest, "is not in the store", "see `airtight images`; build or import it"));
+            }
+            Err(error) => return Err(Error::io(&path)(error)),
+        };
+        self.read_blob(&Descriptor::new("", digest.clone(), size), MAX_DOCUMENT)
+    }
+
+    pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.path("blobs/sha256").join(digest.hex())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blob_comes_back_only_as_it_was_put() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let (digest, size) = store.put_blob_bytes(b"hello").unwrap();
+        let descriptor = Descriptor::new("x", digest.clone(), size);
+        assert_eq!(store.read_blob(&descriptor, 5).unwrap(), b"hello");
+        assert!(store.read_blob(&descriptor, 4).unwrap_err().to_string().contains("at most 4"));
+        for (name, bytes, said) in [("changed", &b"hellO"[..], "has the digest"), ("cut", b"hell", "is 4 bytes and should be 5"), ("longer", b"hello!", "is longer than")] {
+            fs::write(store.blob_path(&digest), bytes).unwrap();
+            let error = store.read_blob(&descriptor, 5).unwrap_err().to_string();
+            assert!(error.contains(said), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_committed_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        store.put_blob().unwrap().write_all(b"x").unwrap();
+        assert_eq!(fs::read_dir(store.path("tmp")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(store.path("blobs/sha256")).unwrap().count(), 0);
+    }
+}

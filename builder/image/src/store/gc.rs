@@ -1,0 +1,158 @@
+//! What nobody names is removed; what is there is checked.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::{Store, remove_tree};
+use crate::descriptor::Descriptor;
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+
+/// What was removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct GcReport {
+    pub blobs: u64,
+    /// Of those blobs.
+    pub bytes: u64,
+    pub layers: u64,
+    /// Left because a sandbox runs from them.
+    pub layers_in_use: u64,
+    /// What killed builds and imports had left.
+    pub temporaries: u64,
+}
+
+/// What was checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct VerifyReport {
+    pub images: u64,
+    pub blobs: u64,
+    /// One line each; empty for a store that is whole.
+    pub problems: Vec<String>,
+}
+
+impl Store {
+    /// Removes blobs and trees that no name leads to, and what killed processes left. Waits for builds and imports that run.
+    ///
+    /// # Errors
+    /// The file system's, or a damaged image: its name must go first.
+    pub fn gc(&self) -> Result<GcReport> {
+        *self.adding.borrow_mut() = None;
+        let lock = self.open_lock()?;
+        lock.lock().map_err(Error::io(&self.path("lock")))?;
+        let mut report = GcReport { temporaries: self.collect_temporaries()?, ..GcReport::default() };
+        let (blobs, trees) = self.reachable()?;
+        for (path, digest) in self.entries("blobs/sha256")? {
+            if !blobs.contains(&digest) {
+                report.bytes += fs::metadata(&path).map_err(Error::io(&path))?.len();
+                report.blobs += 1;
+                fs::remove_file(&path).map_err(Error::io(&path))?;
+            }
+        }
+        for (path, digest) in self.entries("layers/sha256")? {
+            if trees.contains(&digest) {
+                continue;
+            }
+            if self.collect_tree(&path)? {
+                report.layers += 1;
+            } else {
+                report.layers_in_use += 1;
+            }
+        }
+        Ok(report)
+    }
+
+    /// Reads every blob and every image that has a name.
+    ///
+    /// # Errors
+    /// The file system's; damage is in the report.
+    pub fn verify(&self) -> Result<VerifyReport> {
+        let mut report = VerifyReport::default();
+        for (path, digest) in self.entries("blobs/sha256")? {
+            report.blobs += 1;
+            let size = fs::metadata(&path).map_err(Error::io(&path))?.len();
+            let checked = self.open_blob(&Descriptor::new("", digest, size)).and_then(|reader| reader.finish().map_err(Error::io(&path)));
+            report.problems.extend(checked.err().map(|error| error.to_string()));
+        }
+        for (name, descriptor) in self.names()? {
+            report.images += 1;
+            let whole = self.image(descriptor.digest()).and_then(|image| {
+                image.layers().iter().try_for_each(|(layer, _)| self.open_blob(layer).map(drop))
+            });
+            report.problems.extend(whole.err().map(|error| format!("{name}: {error}")));
+        }
+        Ok(report)
+    }
+
+    fn reachable(&self) -> Result<(BTreeSet<Digest>, BTreeSet<Digest>)> {
+        let (mut blobs, mut trees) = (BTreeSet::new(), BTreeSet::new());
+        for (name, descriptor) in self.names()? {
+            let image = self.image(descriptor.digest()).map_err(|error| {
+                Error::refused(format!("image {name}"), format!("is damaged, so what it needs is not known: {error}"), format!("airtight rm {name}, then build or import it again"))
+            })?;
+            blobs.insert(descriptor.digest().clone());
+            blobs.insert(Descriptor::from_oci(image.manifest.config())?.digest().clone());
+            for (layer, diff) in image.layers() {
+                blobs.insert(layer.digest().clone());
+                trees.insert(diff.0.clone());
+            }
+        }
+        Ok((blobs, trees))
+    }
+
+    /// Whether it could be: a sandbox that runs from it holds its lock.
+    fn collect_tree(&self, path: &Path) -> Result<bool> {
+        let lock = match File::open(path.join("lock")) {
+            Ok(lock) => lock,
+            Err(error) => return Err(Error::io(&path.join("lock"))(error)),
+        };
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Ok(false),
+            Err(fs::TryLockError::Error(error)) => return Err(Error::io(path)(error)),
+        }
+        // Out of sight in one step, so that a kill leaves no half of a tree where it looks whole.
+        let away = self.temporary()?;
+        fs::rename(path, away.path().join("home")).map_err(Error::io(path))?;
+        Ok(true)
+    }
+
+    fn collect_temporaries(&self) -> Result<u64> {
+        let tmp = self.path("tmp");
+        let mut count = 0;
+        for entry in fs::read_dir(&tmp).map_err(Error::io(&tmp))? {
+            let path = entry.map_err(Error::io(&tmp))?.path();
+            let held = File::open(&path).and_then(|file| match file.try_lock() {
+                Ok(()) => Ok(false),
+                Err(fs::TryLockError::WouldBlock) => Ok(true),
+                Err(fs::TryLockError::Error(error)) => Err(error),
+            });
+            match held {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(Error::io(&path)(error)),
+            }
+            let removed = if path.is_dir() { remove_tree(&path) } else { fs::remove_file(&path) };
+            removed.map_err(Error::io(&path))?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    fn entries(&self, sub: &str) -> Result<Vec<(PathBuf, Digest)>> {
+        let directory = self.path(sub);
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(&directory).map_err(Error::io(&directory))? {
+            let path = entry.map_err(Error::io(&directory))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let digest = format!("sha256:{name}").parse().map_err(|_| Error::refused(path.display(), "is not airtight's", "remove it"))?;
+            entries.push((path, digest));
+        }
+        entries.sort();
+        Ok(entries)
+    }
+}

@@ -1,0 +1,179 @@
+//! The store: content-addressed blobs, names, and layers unpacked. Two builds at once, and a kill at any moment, leave it valid: what is visible was complete
+//! before it got its name.
+//!
+//! ```text
+//! blobs/sha256/HEX     verified on every read
+//! refs/NAME%TAG        the descriptor of a manifest
+//! layers/sha256/HEX/   by diffID: `rootfs`, and `lock`, which a running sandbox holds shared
+//! tmp/                 what is being made; its maker holds a lock on it
+//! cache/               compiled filters; may be deleted
+//! lock                 held shared by a build or import from its first blob to its name, exclusive by gc
+//! ```
+
+mod blob;
+mod gc;
+mod names;
+mod trees;
+
+use std::cell::RefCell;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+pub use blob::{BlobWriter, VerifiedReader};
+pub use gc::{GcReport, VerifyReport};
+pub use names::Listed;
+pub use trees::Lease;
+
+/// A store in a directory that only its owner enters.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+    /// Held while something is being added, so that gc does not take a blob whose name is not written yet.
+    adding: RefCell<Option<File>>,
+}
+
+impl Store {
+    /// Opens the store at `root`, making what is missing of it.
+    ///
+    /// # Errors
+    /// The directory cannot be made, or belongs to somebody else.
+    pub fn open(root: &Path) -> Result<Self> {
+        let root = std::path::absolute(root).map_err(Error::io(root))?;
+        let store = Self { root, adding: RefCell::new(None) };
+        // One look where the store is there, as at every launch.
+        if !store.path("blobs/sha256").is_dir() {
+            for sub in ["refs", "layers/sha256", "tmp", "cache", "blobs/sha256"] {
+                let path = store.path(sub);
+                DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(Error::io(&path))?;
+            }
+        }
+        let owner = fs::metadata(&store.root).map_err(Error::io(&store.root))?.uid();
+        let caller = nix::unistd::geteuid().as_raw();
+        if owner != caller && caller != 0 {
+            let problem = format!("belongs to user {owner} and you are {caller}");
+            return Err(Error::refused(store.root.display(), problem, "name a store of your own with --store or AIRTIGHT_STORE"));
+        }
+        Ok(store)
+    }
+
+    /// Where the store is unless somebody says: `/var/lib/airtight` for root, `$XDG_DATA_HOME/airtight` else.
+    #[must_use]
+    pub fn default_root(euid: u32, env: impl Fn(&str) -> Option<std::ffi::OsString>) -> PathBuf {
+        if let Some(root) = env("AIRTIGHT_STORE").filter(|value| !value.is_empty()) {
+            return PathBuf::from(root);
+        }
+        if euid == 0 {
+            return PathBuf::from("/var/lib/airtight");
+        }
+        let data = env("XDG_DATA_HOME").filter(|value| Path::new(value).is_absolute()).map(PathBuf::from);
+        let home = || PathBuf::from(env("HOME").unwrap_or_else(|| "/nonexistent".into())).join(".local/share");
+        data.unwrap_or_else(home).join("airtight")
+    }
+
+    /// The directory for compiled filters.
+    #[must_use]
+    pub fn cache_dir(&self) -> PathBuf {
+        self.path("cache")
+    }
+
+    fn path(&self, sub: &str) -> PathBuf {
+        self.root.join(sub)
+    }
+
+    /// From now until this value goes, gc waits.
+    pub(crate) fn add(&self) -> Result<()> {
+        let mut adding = self.adding.borrow_mut();
+        if adding.is_none() {
+            let lock = self.open_lock()?;
+            lock.lock_shared().map_err(Error::io(&self.path("lock")))?;
+            *adding = Some(lock);
+        }
+        Ok(())
+    }
+
+    fn open_lock(&self) -> Result<File> {
+        let path = self.path("lock");
+        File::options().create(true).truncate(false).write(true).open(&path).map_err(Error::io(&path))
+    }
+
+    /// A directory under `tmp` that is removed with the value, or by gc when its maker was killed.
+    pub(crate) fn temporary(&self) -> Result<Temporary> {
+        let tmp = self.path("tmp");
+        let dir = tempfile::Builder::new().prefix("d-").tempdir_in(&tmp).map_err(Error::io(&tmp))?;
+        let lock = File::open(dir.path()).map_err(Error::io(dir.path()))?;
+        lock.lock_shared().map_err(Error::io(dir.path()))?;
+        Ok(Temporary { path: dir.keep(), _lock: lock })
+    }
+}
+
+/// See [`Store::temporary`].
+#[derive(Debug)]
+pub(crate) struct Temporary {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Temporary {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // What cannot be removed now is gc's.
+        drop(remove_tree(&self.path));
+    }
+}
+
+/// Removes a tree whatever the modes of its directories: a layer's have no write bit, which stops an owner who is not root.
+pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_up(path)?;
+            fs::remove_dir_all(path)
+        }
+        other => other,
+    }
+}
+
+fn open_up(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        // The entry's own type: a link to a directory is not one.
+        if entry.file_type()?.is_dir() {
+            open_up(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes a rename in `directory` last.
+pub(crate) fn sync_directory(directory: &Path) -> Result<()> {
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(Error::io(directory))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_store_is_where_the_caller_says_or_where_the_user_keeps_data() {
+        let env = |pairs: &'static [(&str, &str)]| move |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).into());
+        for (name, euid, pairs, want) in [
+            ("root", 0, &[][..], "/var/lib/airtight"),
+            ("said", 0, &[("AIRTIGHT_STORE", "/s")][..], "/s"),
+            ("a user", 1000, &[("HOME", "/home/u")][..], "/home/u/.local/share/airtight"),
+            ("a user with XDG", 1000, &[("HOME", "/home/u"), ("XDG_DATA_HOME", "/d")][..], "/d/airtight"),
+            ("a relative XDG is no XDG", 1000, &[("HOME", "/h"), ("XDG_DATA_HOME", "d")][..], "/h/.local/share/airtight"),
+        ] {
+            assert_eq!(Store::default_root(euid, env(pairs)), PathBuf::from(want), "{name}");
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! `airtight build`, as typed.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::examples;
+
+/// Build an image from an airtight.toml
+///
+/// Prints the digest of the manifest, alone, on stdout. The same input gives the same digest, from another directory, user and day.
+#[derive(Debug, Args)]
+#[command(after_help = examples::BUILD)]
+pub(crate) struct BuildArgs {
+    /// Where the build file is, and what its relative paths start from
+    #[arg(default_value = ".", value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// The build file [default: DIR/airtight.toml]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// The name in the store [default: the build file's `name`]
+    #[arg(short, long, value_name = "NAME[:TAG]")]
+    pub(crate) tag: Option<String>,
+    /// Write the image there too: oci:PATH[:TAG] or oci-archive:PATH[:TAG]; may be repeated
+    #[arg(short, long, value_name = "OUTPUT")]
+    pub(crate) output: Vec<String>,
+    /// Print what was built as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Tell each step on stderr [default: only on a terminal, and only for a build that takes over a second]
+    #[arg(long, conflicts_with = "quiet")]
+    pub(crate) progress: bool,
+    /// Tell no step
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}

@@ -1,0 +1,99 @@
+//! The examples at the foot of each help text.
+
+pub(super) const TOP: &str = "\
+Examples:
+  airtight build . -t shop/api                    build ./airtight.toml
+  airtight run shop/api                           no network, nothing writable but /tmp
+  airtight run --connect db=10.0.0.5:5432 --publish 8080:8080 shop/api
+  airtight plan shop/api                          what run would do
+  airtight doctor                                 what this host gives";
+
+pub(super) const BUILD: &str = "\
+Examples:
+  airtight build                                  ./airtight.toml, into the store
+  airtight build examples/python-redis -t visits
+  airtight build . -o oci:out/api:1.2 -o oci-archive:api.tar
+  SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) airtight build . --json";
+
+pub(super) const RUN: &str = "\
+Examples:
+  airtight run shop/api
+  airtight run shop/api -- --verbose              other arguments, the image's entrypoint
+  airtight run --entrypoint /bin/sh -t tools
+  airtight run --connect redis=10.0.0.7:6379 --publish 8080:8080 visits
+  airtight run --connect api.example.org:443 --public fetcher
+  airtight run -m 256m --pids 64 --cpus 0.5 --timeout 30 batch
+  airtight run --volume ./data:/data:ro --tmpfs /var/cache/app:32m shop/api
+  airtight run --audit refused.json oci:out/api:1.2";
+
+pub(super) const PLAN: &str = "\
+Examples:
+  airtight plan shop/api
+  airtight plan --connect redis=10.0.0.7:6379 --publish 8080:8080 visits
+  airtight plan --json shop/api | jq '.child[].step'";
+
+pub(super) const IMAGES: &str = "\
+Examples:
+  airtight images
+  airtight images --json | jq -r '.[].digest'";
+
+pub(super) const INSPECT: &str = "\
+Examples:
+  airtight inspect shop/api
+  airtight inspect --json oci:out/api:1.2 | jq .config.config.Entrypoint";
+
+pub(super) const RM: &str = "\
+Examples:
+  airtight rm shop/api:1.1
+  airtight rm shop/api visits && airtight gc";
+
+pub(super) const GC: &str = "\
+Examples:
+  airtight gc
+  airtight gc --json";
+
+pub(super) const IMPORT: &str = "\
+Examples:
+  skopeo copy docker://debian:12-slim oci:debian:12 && airtight import debian
+  docker save -o api.tar shop/api && airtight import api.tar
+  airtight import out/api --name shop/api:1.2";
+
+pub(super) const EXPORT: &str = "\
+Examples:
+  airtight export shop/api oci:out/api:1.2
+  airtight export shop/api:1.2 oci-archive:api.tar:1.2";
+
+pub(super) const VERIFY: &str = "\
+Examples:
+  airtight verify
+  airtight verify --store /srv/airtight --json";
+
+pub(super) const PROFILE: &str = "\
+Examples:
+  airtight profile list
+  airtight profile show service";
+
+pub(super) const PROFILE_LIST: &str = "\
+Examples:
+  airtight profile list
+  airtight profile list --json";
+
+pub(super) const PROFILE_SHOW: &str = "\
+Examples:
+  airtight profile show jit
+  airtight profile show ./app.profile.toml --json";
+
+pub(super) const DOCTOR: &str = "\
+Examples:
+  airtight doctor
+  airtight doctor --json | jq '.[] | select(.state != \"on\")'";
+
+pub(super) const COMPLETIONS: &str = "\
+Examples:
+  airtight completions bash > /etc/bash_completion.d/airtight
+  airtight completions zsh > ~/.zfunc/_airtight
+  airtight completions fish > ~/.config/fish/completions/airtight.fish";
+
+pub(super) const MAN: &str = "\
+Examples:
+  airtight man /usr/local/share/man/man1";

@@ -1,0 +1,93 @@
+//! The commands about images at rest and about this host, as typed.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::examples;
+
+/// List the images in the store
+#[derive(Debug, Args)]
+#[command(after_help = examples::IMAGES)]
+pub(crate) struct ImagesArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Show what an image is made of
+#[derive(Debug, Args)]
+#[command(after_help = examples::INSPECT)]
+pub(crate) struct InspectArgs {
+    /// NAME[:TAG], a digest, or oci:PATH[:TAG]
+    pub(crate) image: String,
+    /// Print the manifest and the configuration as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Take the names of images out of the store
+///
+/// The bytes go with the next `airtight gc`.
+#[derive(Debug, Args)]
+#[command(after_help = examples::RM)]
+pub(crate) struct RmArgs {
+    /// NAME[:TAG], or a digest: then every name of it
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) images: Vec<String>,
+}
+
+/// Remove what no image in the store needs
+///
+/// What a running sandbox uses stays.
+#[derive(Debug, Args)]
+#[command(after_help = examples::GC)]
+pub(crate) struct GcArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Take images into the store: an OCI layout, an oci-archive or a docker-archive
+///
+/// Every blob is verified against its digest and size. Prints the digest of each manifest.
+#[derive(Debug, Args)]
+#[command(after_help = examples::IMPORT)]
+pub(crate) struct ImportArgs {
+    /// A directory or a tar file; what it is shows from its content
+    pub(crate) path: PathBuf,
+    /// The name in the store [default: the one it carries]
+    #[arg(long, value_name = "NAME[:TAG]")]
+    pub(crate) name: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Write an image out of the store
+#[derive(Debug, Args)]
+#[command(after_help = examples::EXPORT)]
+pub(crate) struct ExportArgs {
+    /// NAME[:TAG], a digest, or oci:PATH[:TAG]
+    pub(crate) image: String,
+    /// oci:PATH[:TAG] or oci-archive:PATH[:TAG]
+    pub(crate) output: String,
+}
+
+/// Read all of the store and hold every byte against its digest
+#[derive(Debug, Args)]
+#[command(after_help = examples::VERIFY)]
+pub(crate) struct VerifyArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Show which controls this host gives, what is missing and what that costs
+#[derive(Debug, Args)]
+#[command(after_help = examples::DOCTOR)]
+pub(crate) struct DoctorArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}

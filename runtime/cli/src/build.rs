@@ -1,0 +1,105 @@
+//! `airtight build`.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use airtight_build::{BuildRequest, Built, Progress, build};
+use airtight_image::Store;
+use serde_json::{Value, json};
+
+use crate::args::BuildArgs;
+use crate::ask::Wrong;
+use crate::format;
+use crate::report::{self, Failure};
+
+/// Shorter work ends before anyone wonders.
+const QUIET_FOR: Duration = Duration::from_secs(1);
+
+static STARTED: OnceLock<Instant> = OnceLock::new();
+
+pub(crate) fn run(args: &BuildArgs, store: &Store) -> Result<(), Failure> {
+    STARTED.get_or_init(Instant::now);
+    let request = BuildRequest {
+        file: file(args),
+        tag: args.tag.as_deref().map(str::parse).transpose()?,
+        outputs: args.output.iter().map(|output| output.parse()).collect::<Result<_, _>>()?,
+        source_date_epoch: epoch(std::env::var_os("SOURCE_DATE_EPOCH").map(|value| value.to_string_lossy().into_owned()))?,
+        progress: match (args.quiet, args.progress) {
+            (true, _) => |_| {},
+            (false, true) => tell,
+            (false, false) if std::io::stderr().is_terminal() => tell_late,
+            (false, false) => |_| {},
+        },
+    };
+    let built = build(&request, store)?;
+    if args.json { report::print_json(&document(&built)) } else { report::print(&format!("{}\n", built.digest)) }
+}
+
+/// Looked for in DIR, then here. What it names lies where it lies.
+fn file(args: &BuildArgs) -> PathBuf {
+    let Some(named) = &args.file else { return args.dir.join("airtight.toml") };
+    let inside = args.dir.join(named);
+    if inside.exists() { inside } else { named.clone() }
+}
+
+fn epoch(value: Option<String>) -> Result<Option<u64>, Wrong> {
+    let Some(text) = value.filter(|value| !value.is_empty()) else { return Ok(None) };
+    let fix = "set it to seconds since 1970, or unset it";
+    text.parse().map(Some).map_err(|_| Wrong::new(format!("SOURCE_DATE_EPOCH={}", text.escape_debug()), "is not a whole number", fix))
+}
+
+fn tell(step: &Progress<'_>) {
+    let line = match step {
+        Progress::Planned { layers, entries } => format!("{layers} layers, {entries} entries"),
+        Progress::Layer(layer) => {
+            format!("layer {}: {} entries, {} of {}", layer.name, layer.entries, format::bytes(layer.size), format::bytes(layer.uncompressed))
+        }
+        Progress::Exported(output) => format!("written {}", output_name(output)),
+    };
+    let spent = STARTED.get().map_or(Duration::ZERO, Instant::elapsed);
+    report::say(&format!("{:>6.1}s  {line}", spent.as_secs_f64()));
+}
+
+fn tell_late(step: &Progress<'_>) {
+    if STARTED.get().is_some_and(|started| started.elapsed() >= QUIET_FOR) {
+        tell(step);
+    }
+}
+
+fn output_name(output: &airtight_image::Output) -> String {
+    match output {
+        airtight_image::Output::OciLayout { path, .. } => format!("OCI layout {}", path.display()),
+        airtight_image::Output::OciArchive { path, .. } => format!("archive {}", path.display()),
+    }
+}
+
+fn document(built: &Built) -> Value {
+    let layers: Vec<Value> = built
+        .layers
+        .iter()
+        .map(|layer| {
+            json!({
+                "name": layer.name, "digest": layer.digest.to_string(), "diff_id": layer.diff_id.to_string(),
+                "size": layer.size, "uncompressed": layer.uncompressed, "entries": layer.entries,
+            })
+        })
+        .collect();
+    json!({ "digest": built.digest.to_string(), "name": built.name.to_string(), "size": built.size, "layers": layers })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_epoch_is_seconds_or_nothing() {
+        let told = |value: &str| epoch(Some(value.to_owned())).map_err(|wrong| wrong.to_string());
+        assert_eq!(epoch(None), Ok(None));
+        assert_eq!(told(""), Ok(None));
+        assert_eq!(told("1700000000"), Ok(Some(1_700_000_000)));
+        let want = "`SOURCE_DATE_EPOCH=now`: is not a whole number\n  fix: set it to seconds since 1970, or unset it";
+        assert_eq!(told("now"), Err(want.to_owned()));
+    }
+}

@@ -1,0 +1,316 @@
+//! The loop: one thread, one epoll instance, one buffer. Accepts, has the address decided, dials, and carries bytes until both sides have ended. Goes
+//! when the sandbox goes.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::net::TcpListener;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::{Duration, Instant};
+
+use airtight_plan::{GatePlan, Upstream};
+use airtight_sys::socket::{self, Epoll, Event, Interest, Watch};
+
+use crate::audit::Audit;
+use crate::dial::{Connection, Route, Stage};
+use crate::error::GateError;
+use crate::handshake::Handed;
+use crate::nursery::Nursery;
+use crate::relay::{Flow, Side, carry};
+use crate::resolver::Resolver;
+use crate::slab::{Key, Slab};
+use crate::token::Token;
+
+/// For all connections together: large enough that a call's cost does not count, small enough to stay in the CPU's cache.
+const BUFFER: usize = 128 << 10;
+/// Connections taken from one listener before others have their turn.
+const ACCEPTS: usize = 64;
+const EVENTS: usize = 256;
+/// How long to let the kernel recover when it had no descriptor or memory for a connection.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// Everything that serving takes. The parts of a dial are in [`crate::dial`].
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) plan: GatePlan,
+    pub(crate) epoll: Epoll,
+    pub(crate) connections: Slab<Connection>,
+    pub(crate) resolver: Resolver,
+    pub(crate) nursery: Option<Nursery>,
+    pub(crate) audit: Audit,
+    /// When a dial has taken too long. An entry of a dial that is over does no harm.
+    pub(crate) deadlines: BinaryHeap<Reverse<(Instant, Key)>>,
+    listeners: Vec<(TcpListener, Route)>,
+    most: usize,
+    /// Listeners are not watched: at the limit, or until this moment after the kernel lacked something.
+    paused: Option<Option<Instant>>,
+    buffer: Vec<u8>,
+    /// Connections with more to carry than one turn allows.
+    unfinished: Vec<Key>,
+    /// Held until the end: its end of file is how the launcher may see ours.
+    _sandbox: OwnedFd,
+}
+
+/// Descriptors kept for everything that is not a connection.
+const SPARE: u64 = 64;
+
+/// How many connections, of two descriptors each, a limit of open files allows beside `fixed` other ones.
+#[must_use]
+pub(crate) fn connection_limit(open_files: u64, fixed: usize) -> usize {
+    let fixed = u64::try_from(fixed).unwrap_or(u64::MAX);
+    let free = open_files.saturating_sub(SPARE).saturating_sub(fixed);
+    usize::try_from(free / 2).unwrap_or(usize::MAX).min(1 << 20)
+}
+
+impl Server {
+    /// Takes what was handed over; the process may still open files, and does.
+    pub(crate) fn new(handed: Handed, nursery: Option<Nursery>, open_files: u64) -> Result<Self, GateError> {
+        let Handed { plan, audit, outside, pidfd, inside } = handed;
+        let inside_routes =
+            plan.endpoints.iter().enumerate().flat_map(|(number, one)| one.inside.iter().map(move |_| Route::Endpoint(number)));
+        let routes: Vec<Route> = inside_routes.chain((0..outside.len()).map(Route::Published)).collect();
+        let listeners: Vec<_> = inside.into_iter().chain(outside).zip(routes).collect();
+        // Two sockets for each name that is being resolved.
+        let most = connection_limit(open_files, listeners.len() + 2 * plan.endpoints.len());
+        if most == 0 {
+            return Err(GateError::FewDescriptors(open_files));
+        }
+        let epoll = Epoll::new()?;
+        epoll.add(&pidfd, Token::Sandbox.pack(), Interest::Readable)?;
+        if let Some(nursery) = &nursery {
+            epoll.add(nursery.as_fd(), Token::Nursery.pack(), Interest::Readable)?;
+        }
+        let mut names: Vec<String> = Vec::new();
+        for endpoint in &plan.endpoints {
+            if let Upstream::Name { host, .. } = &endpoint.upstream
+                && !names.contains(host)
+            {
+                names.push(host.clone());
+            }
+        }
+        let mut server = Self {
+            audit: Audit::new(audit, plan.audit, plan.sandbox.clone()),
+            plan,
+            epoll,
+            connections: Slab::new(),
+            resolver: Resolver::new(names),
+            nursery,
+            deadlines: BinaryHeap::new(),
+            listeners,
+            most,
+            paused: Some(None),
+            buffer: vec![0; BUFFER],
+            unfinished: Vec::new(),
+            _sandbox: pidfd,
+        };
+        server.listen()?;
+        Ok(server)
+    }
+
+    /// Serves until the sandbox ends.
+    pub(crate) fn run(&mut self) -> Result<(), GateError> {
+        let mut watch = Watch::with_room(EVENTS);
+        let mut events = Vec::with_capacity(EVENTS);
+        loop {
+            self.epoll.wait(&mut watch, self.patience(), &mut events)?;
+            for event in events.drain(..) {
+                match Token::unpack(event.key) {
+                    Some(Token::Sandbox) => return Ok(()),
+                    Some(token) => self.handle(token, event)?,
+                    None => {}
+                }
+            }
+            for key in std::mem::take(&mut self.unfinished) {
+                self.carry(key);
+            }
+            self.keep_time()?;
+        }
+    }
+
+    /// Milliseconds until something is due, `None` for never.
+    fn patience(&self) -> Option<u32> {
+        if !self.unfinished.is_empty() {
+            return Some(0);
+        }
+        let dial = self.deadlines.peek().map(|Reverse((when, _))| *when);
+        let next = [dial, self.resolver.deadline(), self.paused.flatten()].into_iter().flatten().min()?;
+        let wait = next.saturating_duration_since(Instant::now());
+        // Rounded up: waking before the time would only wait again.
+        Some(u32::try_from(wait.as_millis() + 1).unwrap_or(u32::MAX))
+    }
+
+    fn handle(&mut self, token: Token, event: Event) -> Result<(), GateError> {
+        match token {
+            Token::Sandbox => {}
+            Token::Nursery => {
+                let born = match &mut self.nursery {
+                    Some(nursery) => nursery.receive()?,
+                    None => None,
+                };
+                if let Some((key, socket)) = born {
+                    self.dial_inside(key, socket);
+                }
+            }
+            Token::Listener(number) => self.accept(number)?,
+            Token::Name(number) => self.resolve_on(number),
+            Token::Near(key) => self.near(key, event),
+            Token::Far(key) => self.far(key, event),
+        }
+        Ok(())
+    }
+
+    fn keep_time(&mut self) -> Result<(), GateError> {
+        let now = Instant::now();
+        while let Some(Reverse((when, key))) = self.deadlines.peek().copied() {
+            if when > now {
+                break;
+            }
+            self.deadlines.pop();
+            self.dial_overdue(key, now);
+        }
+        for number in self.resolver.due(now) {
+            self.resolve_on(number);
+        }
+        let recovered = match self.paused {
+            Some(Some(until)) => until <= now,
+            Some(None) => true,
+            None => false,
+        };
+        // Some room first, so that the listeners are not switched on and off with each connection.
+        if recovered && self.connections.len() <= self.most - self.most / 16 - 1 {
+            self.listen()?;
+        }
+        Ok(())
+    }
+
+    fn listen(&mut self) -> Result<(), GateError> {
+        for (number, (listener, _)) in self.listeners.iter().enumerate() {
+            self.epoll.add(listener, Token::Listener(number).pack(), Interest::Readable)?;
+        }
+        self.paused = None;
+        Ok(())
+    }
+
+    /// Connections wait in the backlog, whose length bounds them.
+    fn pause(&mut self, until: Option<Instant>) -> Result<(), GateError> {
+        for (listener, _) in &self.listeners {
+            self.epoll.remove(listener)?;
+        }
+        self.paused = Some(until);
+        Ok(())
+    }
+
+    fn accept(&mut self, number: usize) -> Result<(), GateError> {
+        for _ in 0..ACCEPTS {
+            if self.paused.is_some() {
+                return Ok(());
+            }
+            if self.connections.len() >= self.most {
+                return self.pause(None);
+            }
+            let Some((listener, route)) = self.listeners.get(number) else { return Ok(()) };
+            let route = *route;
+            match socket::tcp_accept(listener) {
+                Ok(Some(fd)) => self.accepted(fd, route),
+                Ok(None) => return Ok(()),
+                // No descriptor, no memory: of this process or of the host.
+                Err(_) => return self.pause(Some(Instant::now() + BACK_OFF)),
+            }
+        }
+        Ok(())
+    }
+
+    fn accepted(&mut self, fd: OwnedFd, route: Route) {
+        // Refused for a connection that is gone already, which then shows by itself.
+        drop(socket::no_delay(&fd));
+        let now = Instant::now();
+        let key = self.connections.insert(Connection::new(fd, route, now));
+        let watched = self.connections.at(key).map(|one| self.epoll.add(one.near.as_fd(), Token::Near(key).pack(), Interest::Edges));
+        match watched {
+            Some(Ok(())) => self.dial(key, now),
+            _ => self.cut(key),
+        }
+    }
+
+    fn near(&mut self, key: Key, event: Event) {
+        let Some(one) = self.connections.at(key) else { return };
+        one.near.wake(event.readable || event.failed || event.peer_closed, event.writable || event.failed);
+        match &one.stage {
+            Stage::Carrying(_) => self.carry_event(key, event.failed),
+            // A client that has reset is dialled for no more. One that has only ended its sending is: its answer may be all it wants.
+            Stage::Resolving | Stage::Unborn | Stage::Dialling { .. } => {
+                if event.failed && one.near.has_failed() {
+                    self.cut(key);
+                }
+            }
+        }
+    }
+
+    fn far(&mut self, key: Key, event: Event) {
+        let Some(one) = self.connections.at(key) else { return };
+        match &mut one.stage {
+            Stage::Carrying(far) => {
+                far.wake(event.readable || event.failed || event.peer_closed, event.writable || event.failed);
+                self.carry_event(key, event.failed);
+            }
+            Stage::Dialling { .. } if event.writable || event.failed => self.dialled(key),
+            Stage::Dialling { .. } | Stage::Resolving | Stage::Unborn => {}
+        }
+    }
+
+    fn carry_event(&mut self, key: Key, failed: bool) {
+        self.carry(key);
+        if !failed {
+            return;
+        }
+        // An error that no read has found since the other side takes no more: a cut is told at once, not after what is queued.
+        let Some(one) = self.connections.at(key) else { return };
+        let broken = match &one.stage {
+            Stage::Carrying(far) => one.near.has_failed() || far.has_failed(),
+            Stage::Resolving | Stage::Unborn | Stage::Dialling { .. } => false,
+        };
+        if broken {
+            self.cut(key);
+        }
+    }
+
+    pub(crate) fn carry(&mut self, key: Key) {
+        let Some(Connection { near, stage: Stage::Carrying(far), .. }) = self.connections.at(key) else { return };
+        match carry(near, far, &mut self.buffer) {
+            Flow::Idle => {}
+            Flow::More => self.unfinished.push(key),
+            // Closed in order: the kernel delivers what is still unsent.
+            Flow::Done => drop(self.connections.remove(key)),
+            Flow::Reset => self.cut(key),
+        }
+    }
+
+    /// Ends both sides by RST.
+    pub(crate) fn cut(&mut self, key: Key) {
+        if let Some(one) = self.connections.remove(key) {
+            one.near.reset();
+            if let Stage::Carrying(far) = one.stage {
+                far.reset();
+            }
+        }
+    }
+
+    /// Both sides are connected.
+    pub(crate) fn join(&mut self, key: Key, far: OwnedFd) {
+        if let Some(one) = self.connections.at(key) {
+            one.stage = Stage::Carrying(Side::new(far));
+            self.carry(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_room_for_the_rest() {
+        for (open_files, fixed, want) in [(20000, 36, 9950), (64, 0, 0), (0, 0, 0), (100, 4, 16), (u64::MAX, 0, 1 << 20)] {
+            assert_eq!(connection_limit(open_files, fixed), want, "{open_files} {fixed}");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Starts the gate as the launcher does: a control socket as descriptor 3, the plan, a process for the sandbox, listeners.
+
+#![allow(dead_code, clippy::allow_attributes, reason = "each test binary uses its own part of this")]
+
+use std::io::Read as _;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use airtight_plan::{GateAudit, GateDeath, GateEndpoint, GatePlan, GatePublished, Upstream};
+use airtight_sys::signal::pidfd_open;
+use airtight_sys::socket::{recv_fds, send_fds, seqpacket_pair};
+
+pub const BINARY: &str = env!("CARGO_BIN_EXE_airtight-gate");
+
+/// Long enough that only a hang reaches it.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A child that does not outlive the test.
+pub struct Killed(pub Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+pub struct Gate {
+    pub process: Killed,
+    pub sandbox: Killed,
+    pub control: OwnedFd,
+}
+
+/// How the gate is started.
+pub struct Start<'a> {
+    pub plan: GatePlan,
+    pub outside: Vec<BorrowedFd<'a>>,
+    pub inside: Vec<BorrowedFd<'a>>,
+    pub audit: Option<BorrowedFd<'a>>,
+    /// Shell code that runs before the gate is executed.
+    pub before: &'a str,
+    /// Stands for the sandbox.
+    pub sandbox: Command,
+}
+
+pub fn sleeper() -> Command {
+    let mut command = Command::new("sleep");
+    command.arg("1000");
+    command
+}
+
+impl<'a> Start<'a> {
+    pub fn new(endpoints: Vec<GateEndpoint>, inside: Vec<BorrowedFd<'a>>) -> Self {
+        let plan = GatePlan {
+            sandbox: "test".into(),
+            landlock_abi: airtight_sys::landlock::abi().unwrap(),
+            endpoints,
+            published: Vec::new(),
+            on_death: GateDeath::Kill,
+            audit: GateAudit::Off,
+        };
+        Self { plan, outside: Vec::new(), inside, audit: None, before: "true", sandbox: sleeper() }
+    }
+
+    pub fn published(mut self, published: Vec<GatePublished>, outside: Vec<BorrowedFd<'a>>) -> Self {
+        (self.plan.published, self.outside) = (published, outside);
+        self
+    }
+
+    pub fn audit(mut self, form: GateAudit, sink: BorrowedFd<'a>) -> Self {
+        self.plan.audit = form;
+        self.audit = Some(sink);
+        self
+    }
+
+    /// Until READY.
+    pub fn ready(self) -> Gate {
+        let mut gate = self.unready();
+        let mut tag = [0; 8];
+        let (length, _) = recv_fds(&gate.control, &mut tag, 0).unwrap();
+        if &tag[..length] != b"R" {
+            let (status, error) = gate.end();
+            panic!("not ready: {status}: {error}");
+        }
+        gate
+    }
+
+    /// Everything handed over, the answer not awaited.
+    pub fn unready(mut self) -> Gate {
+        let (process, control) = spawn(self.before);
+        let sandbox = Killed(self.sandbox.stdin(Stdio::null()).spawn().unwrap());
+        let gate = Gate { process, sandbox, control };
+        let mut fds: Vec<BorrowedFd<'_>> = self.audit.into_iter().collect();
+        fds.extend(&self.outside);
+        let mut message = vec![b'P'];
+        message.extend(serde_json::to_vec(&self.plan).unwrap());
+        send_fds(&gate.control, &message, &fds).unwrap();
+        // In the order that a launch may well have: the sandbox is faster than the launcher.
+        send_fds(&gate.control, b"L", &self.inside).unwrap();
+        let pidfd = pidfd_open(i32::try_from(gate.sandbox.0.id()).unwrap()).unwrap();
+        send_fds(&gate.control, b"D", &[pidfd.as_fd()]).unwrap();
+        gate
+    }
+}
+
+/// The binary with our end of its control socket.
+pub fn spawn(before: &str) -> (Killed, OwnedFd) {
+    let (ours, theirs) = seqpacket_pair().unwrap();
+    let process = Command::new("sh")
+        .arg("-c")
+        .arg(format!("{before}; exec 3<&0 0</dev/null; exec '{BINARY}'"))
+        .stdin(Stdio::from(theirs))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    (Killed(process), ours)
+}
+
+impl Gate {
+    pub fn pid(&self) -> u32 {
+        self.process.0.id()
+    }
+
+    /// Waits for its end: how, and what it said.
+    pub fn end(&mut self) -> (ExitStatus, String) {
+        let mut said = String::new();
+        self.process.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (self.process.0.wait().unwrap(), said)
+    }
+
+    /// A line of its `/proc/PID/status`.
+    pub fn status(&self, key: &str) -> String {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+        line.unwrap().trim().to_owned()
+    }
+}
+
+pub fn endpoint(inside: &TcpListener, upstream: Upstream) -> GateEndpoint {
+    let display = match &upstream {
+        Upstream::Address(address) => address.to_string(),
+        Upstream::Name { host, port } => format!("{host}:{port}"),
+    };
+    GateEndpoint { display, inside: vec![inside.local_addr().unwrap()], upstream, public: false }
+}
+
+pub fn listener() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").unwrap()
+}
+
+pub fn dial(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
+    patient(stream)
+}
+
+pub fn accept(listener: &TcpListener) -> TcpStream {
+    patient(listener.accept().unwrap().0)
+}
+
+pub fn patient(stream: TcpStream) -> TcpStream {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// One endpoint at a listener of ours: the gate, where the sandbox dials, where we answer.
+pub fn one_endpoint() -> (Gate, SocketAddr, TcpListener) {
+    let (inside, upstream) = (listener(), listener());
+    let endpoints = vec![endpoint(&inside, Upstream::Address(upstream.local_addr().unwrap()))];
+    let gate = Start::new(endpoints, vec![inside.as_fd()]).ready();
+    (gate, inside.local_addr().unwrap(), upstream)
+}
+
+/// Reads a pipe until it has said `want`.
+pub fn read_until(pipe: &mut impl std::io::Read, want: &str) -> String {
+    let mut text = String::new();
+    let mut byte = [0; 1];
+    while !text.contains(want) {
+        assert_eq!(pipe.read(&mut byte).unwrap(), 1, "ended after {text:?}");
+        text.push(char::from(byte[0]));
+    }
+    text
+}
+
+/// Whether a test that needs root goes on; skips aloud.
+pub fn root_or_skip() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
+        return true;
+    }
+    assert_ne!(std::env::var("AIRTIGHT_MUST_RUN").as_deref(), Ok("1"), "needs root");
+    eprintln!("skipped: needs root");
+    false
+}

@@ -1,0 +1,187 @@
+//! Groups for the limits that a plan asks for. Each directory is locked (`flock(2)`) by an open file that the supervisor and its janitor
+//! share: a directory that can be locked belongs to nobody any more, whatever became of them, and is swept.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use airtight_plan::CgroupPlan;
+use airtight_sys::open::open_beneath;
+use airtight_sys::poll::{Watch, poll};
+use airtight_sys::{Result, SysError, directory, signal};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use crate::error::Cause;
+use crate::janitor::Janitor;
+
+/// A directory this young may not have been locked by its maker yet.
+const SETTLED: Duration = Duration::from_secs(10);
+/// Rounds of killing what is left in a group, and how long each waits for the ends.
+const ROUNDS: usize = 20;
+const ROUND: Duration = Duration::from_millis(100);
+
+/// The groups of one sandbox. Dropped when the sandbox has ended: they are removed then.
+#[derive(Debug)]
+pub(crate) struct Cgroups {
+    groups: Vec<Group>,
+    join: Vec<OwnedFd>,
+    /// Removes them even if this process is killed.
+    janitor: Option<Janitor>,
+}
+
+/// One directory of ours.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) parent: File,
+    pub(crate) name: PathBuf,
+    /// Holds the lock. Open for as long as the group is in use.
+    pub(crate) dir: File,
+}
+
+/// Makes the groups of a plan, with their limits, and opens for each the file by which the child joins.
+pub(crate) fn make(plans: &[CgroupPlan], id: &str) -> std::result::Result<Cgroups, Cause> {
+    let mut cgroups = Cgroups { groups: Vec::new(), join: Vec::new(), janitor: None };
+    for plan in plans {
+        cgroups.groups.push(Group::make(&plan.dir, id)?);
+    }
+    // Before anything else is done with them, so that a kill of this process leaves nothing.
+    cgroups.janitor = Some(Janitor::start(&cgroups.groups)?);
+    for (plan, group) in plans.iter().zip(&cgroups.groups) {
+        for (file, value) in &plan.settings {
+            let path = plan.dir.join(file);
+            let setting = open_beneath(&group.dir, Path::new(file), OFlag::O_WRONLY)?;
+            directory::write_value(&setting, value.as_bytes(), &format!("{}, {value:?}", path.display()))?;
+        }
+        let tasks = if plan.v2 { "cgroup.procs" } else { "tasks" };
+        cgroups.join.push(open_beneath(&group.dir, Path::new(tasks), OFlag::O_WRONLY)?);
+    }
+    Ok(cgroups)
+}
+
+/// In the child: enters every group. `0` is the writer itself, whatever its pid namespace.
+pub(crate) fn join(groups: &[OwnedFd]) -> Result<()> {
+    groups.iter().try_for_each(|group| directory::write_value(group, b"0", "the tasks of a group, \"0\""))
+}
+
+/// Removes groups that nobody holds: those of sandboxes whose supervisor and janitor were both killed. Returns their paths.
+///
+/// # Errors
+/// A directory of the host's cgroups cannot be read.
+pub fn sweep(places: &airtight_plan::Cgroup) -> std::result::Result<Vec<PathBuf>, crate::LaunchError> {
+    let dirs = places.v1.values().chain(places.v2.as_ref().map(|v2| &v2.dir));
+    let mut swept = Vec::new();
+    for dir in dirs {
+        let file = |error| Cause::File { path: dir.clone(), error };
+        let entries = std::fs::read_dir(dir).map_err(file).map_err(crate::LaunchError::at("sweep"))?;
+        for entry in entries.filter_map(io::Result::ok) {
+            let path = entry.path();
+            let ours = path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.starts_with("airtight-"));
+            let young = || entry.metadata().and_then(|meta| meta.modified()).ok().and_then(|made| made.elapsed().ok());
+            // Another sweep may be faster: what it has removed is not there to be opened.
+            if ours
+                && young().is_none_or(|age| age > SETTLED)
+                && let Ok(group) = Group::open(&path)
+                && group.dir.try_lock().is_ok()
+                && group.remove().is_ok()
+            {
+                swept.push(path);
+            }
+        }
+    }
+    Ok(swept)
+}
+
+impl Cgroups {
+    /// For [`join`].
+    pub(crate) fn join(&self) -> &[OwnedFd] {
+        &self.join
+    }
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        self.join.clear();
+        match self.janitor.take() {
+            // It has all that it needs, and when it has ended they are gone.
+            Some(janitor) => janitor.finish(),
+            None => self.groups.iter().for_each(|group| drop(group.remove())),
+        }
+    }
+}
+
+impl Group {
+    fn make(path: &Path, id: &str) -> std::result::Result<Self, Cause> {
+        let at = |error| Cause::File { path: path.to_owned(), error };
+        let taken = || Cause::Refused {
+            problem: format!("a sandbox with the id {id} holds {}", path.display()),
+            fix: "wait for its end, or choose another id".to_owned(),
+        };
+        match std::fs::create_dir(path) {
+            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
+                // Left by one that was killed together with its janitor, or still in use.
+                let old = Self::open(path).map_err(at)?;
+                old.dir.try_lock().map_err(|_| taken())?;
+                old.remove()?;
+                std::fs::create_dir(path).map_err(|_| taken())?;
+            }
+            made => made.map_err(at)?,
+        }
+        let group = Self::open(path).map_err(at)?;
+        group.dir.try_lock().map_err(|_| taken())?;
+        Ok(group)
+    }
+
+    fn open(path: &Path) -> io::Result<Self> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        Ok(Self { parent: File::open(parent)?, name: name.into(), dir: File::open(path)? })
+    }
+
+    /// Kills whatever is left inside and removes the directory.
+    pub(crate) fn remove(&self) -> Result<()> {
+        for _ in 0..ROUNDS {
+            match unlinkat(&self.parent, &self.name, UnlinkatFlags::RemoveDir) {
+                Ok(()) | Err(Errno::ENOENT) => return Ok(()),
+                Err(Errno::EBUSY) => self.kill_members()?,
+                Err(errno) => return Err(self.failed("unlinkat", errno)),
+            }
+        }
+        Err(self.failed("unlinkat", Errno::EBUSY))
+    }
+
+    /// A number read from the list may belong to another process by the time of the signal: a descriptor is made for it first, and only
+    /// one that is on the list after that is killed.
+    fn kill_members(&self) -> Result<()> {
+        let held: Vec<(i32, OwnedFd)> =
+            self.members()?.into_iter().filter_map(|pid| signal::pidfd_open(pid).ok().map(|fd| (pid, fd))).collect();
+        let still = self.members()?;
+        for (_, pidfd) in held.iter().filter(|(pid, _)| still.contains(pid)) {
+            // Ended meanwhile, or out of our reach: the next round sees which.
+            drop(signal::pidfd_send_signal(pidfd, signal::SIGKILL));
+        }
+        // One is enough to wait for: the rest of the round is the next one's. None: the last one has left the list and not yet the group.
+        let mut watches: Vec<Watch<'_>> = held.iter().map(|(_, pidfd)| Watch::readable(pidfd.as_fd())).collect();
+        poll(&mut watches, Some(ROUND)).map(drop)
+    }
+
+    fn members(&self) -> Result<Vec<i32>> {
+        // Opened anew each time: an open list of cgroup v1 is up to a second old.
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let list = nix::fcntl::openat(&self.dir, "cgroup.procs", flags, nix::sys::stat::Mode::empty())
+            .map_err(|errno| self.failed("openat", errno))?;
+        let text = io::read_to_string(File::from(list))
+            .map_err(|err| self.failed("read", Errno::from_raw(err.raw_os_error().unwrap_or(0))))?;
+        // 0 is a process that this pid namespace does not show.
+        Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect())
+    }
+
+    fn failed(&self, call: &'static str, errno: Errno) -> SysError {
+        SysError::new(call, format!("{:?}", self.name), errno)
+    }
+}

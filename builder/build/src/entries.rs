@@ -13,13 +13,13 @@ use crate::path::ImagePath;
 
 /// One entry of a layer. Owner, times and write bits are not here: they are the same for all.
 #[derive(Clone, Debug)]
-pub struct Entry {
-    pub kind: EntryKind,
-    pub origin: Origin,
+pub(crate) struct Entry {
+    pub(crate) kind: EntryKind,
+    pub(crate) origin: Origin,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EntryKind {
+pub(crate) enum EntryKind {
     Directory,
     /// The target as it is, relative or absolute.
     Symlink(PathBuf),
@@ -33,7 +33,7 @@ pub enum EntryKind {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Content {
+pub(crate) enum Content {
     /// A regular file of this host.
     Host(PathBuf),
     Generated(Arc<[u8]>),
@@ -41,11 +41,11 @@ pub enum Content {
 
 /// Who put an entry there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
+pub(crate) struct Origin {
     /// Of the build file: `layer[0].copy[1]`.
-    pub key: Arc<str>,
+    pub(crate) key: Arc<str>,
     /// What it was made from, or who needed it.
-    pub source: String,
+    pub(crate) source: String,
 }
 
 impl fmt::Display for Origin {
@@ -56,26 +56,19 @@ impl fmt::Display for Origin {
 
 /// A layer's entries by path; parents come before what lies in them.
 #[derive(Clone, Debug, Default)]
-pub struct Entries(BTreeMap<ImagePath, Entry>);
+pub(crate) struct Entries(BTreeMap<ImagePath, Entry>);
 
 impl Entries {
-    #[must_use]
-    pub fn get(&self, path: &ImagePath) -> Option<&Entry> {
+    pub(crate) fn get(&self, path: &ImagePath) -> Option<&Entry> {
         self.0.get(path)
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&ImagePath, &Entry)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&ImagePath, &Entry)> {
         self.0.iter()
     }
 
-    #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
-    }
-
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 
     /// Adds one entry whose directory is already there. The same thing twice is no fault; two things at one path are.

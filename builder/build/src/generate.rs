@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::entries::{Content, EntryKind, Origin};
 use crate::error::Problem;
+use crate::generator::Generator;
 use crate::path::ImagePath;
 use crate::settings::{DEFAULT_ID, User};
-use crate::spec::Generator;
 use crate::tree::Tree;
 
 const CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";

@@ -1,6 +1,6 @@
 //! From an `airtight.toml` to an image in the store.
 //!
-//! The way is [`parse`] (text to a checked [`BuildSpec`], pure), then a plan of [`Entries`] for each layer (what will lie
+//! The way is [`parse`] (text to a checked [`BuildSpec`], pure), then a plan of entries for each layer (what will lie
 //! where, and why; looks at this host, reads no content), then layers, configuration and manifest in the store, then the
 //! name. The same input gives the same digest, whatever the directory, user, umask, day or order of `readdir`.
 //!
@@ -39,6 +39,7 @@ mod entries;
 mod error;
 mod file;
 mod generate;
+mod generator;
 mod glob;
 mod library;
 mod objects;
@@ -51,8 +52,8 @@ mod tree;
 mod write;
 
 pub use build::{BuildRequest, Built, BuiltLayer, Progress, build};
-pub use entries::{Content, Entries, Entry, EntryKind, Origin};
 pub use error::{BuildError, SpecError};
+pub use generator::Generator;
 pub use path::ImagePath;
 pub use settings::{Config, User};
-pub use spec::{Base, BuildSpec, Closure, Copy, CopyFrom, Generator, Layer, parse};
+pub use spec::{Base, BuildSpec, Closure, Copy, CopyFrom, Layer, parse};

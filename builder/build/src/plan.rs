@@ -6,10 +6,11 @@ use std::path::Path;
 use crate::closure::Resolver;
 use crate::entries::Entries;
 use crate::error::Problem;
+use crate::generator::Generator;
 use crate::library::{AARCH64, Libraries, Machine, X86_64};
 use crate::path::ImagePath;
 use crate::settings::User;
-use crate::spec::{BuildSpec, Generator};
+use crate::spec::BuildSpec;
 use crate::tree::{Node, Tree};
 use crate::{copy, generate};
 
@@ -134,7 +135,7 @@ mod tests {
         let spec = crate::parse(&text, "airtight.toml".as_ref()).unwrap();
         let layers = plan(&spec, Path::new("/"), Vec::new())
             .map_err(|problem| format!("{}: {}", problem.key, problem.problem))?;
-        let line = |(path, entry): (&ImagePath, &crate::Entry)| match &entry.kind {
+        let line = |(path, entry): (&ImagePath, &crate::entries::Entry)| match &entry.kind {
             EntryKind::Directory => format!("{path}/"),
             EntryKind::Symlink(target) => format!("{path} -> {}", target.display()),
             EntryKind::File { .. } => path.to_string(),

@@ -24,8 +24,14 @@ pub(crate) fn run(args: &BuildArgs, store: &Store) -> Result<(), Failure> {
     let request = BuildRequest {
         file: file(args),
         tag: args.tag.as_deref().map(str::parse).transpose()?,
-        outputs: args.output.iter().map(|output| output.parse()).collect::<Result<_, _>>()?,
-        source_date_epoch: epoch(std::env::var_os("SOURCE_DATE_EPOCH").map(|value| value.to_string_lossy().into_owned()))?,
+        outputs: args
+            .output
+            .iter()
+            .map(|output| output.parse())
+            .collect::<Result<_, _>>()?,
+        source_date_epoch: epoch(
+            std::env::var_os("SOURCE_DATE_EPOCH").map(|value| value.to_string_lossy().into_owned()),
+        )?,
         progress: match (args.quiet, args.progress) {
             (true, _) => |_| {},
             (false, true) => tell,
@@ -34,27 +40,51 @@ pub(crate) fn run(args: &BuildArgs, store: &Store) -> Result<(), Failure> {
         },
     };
     let built = build(&request, store)?;
-    if args.json { report::print_json(&document(&built)) } else { report::print(&format!("{}\n", built.digest)) }
+    if args.json {
+        report::print_json(&document(&built))
+    } else {
+        report::print(&format!("{}\n", built.digest))
+    }
 }
 
 /// Looked for in DIR, then here. What it names lies where it lies.
 fn file(args: &BuildArgs) -> PathBuf {
-    let Some(named) = &args.file else { return args.dir.join("airtight.toml") };
+    let Some(named) = &args.file else {
+        return args.dir.join("airtight.toml");
+    };
     let inside = args.dir.join(named);
-    if inside.exists() { inside } else { named.clone() }
+    if inside.exists() {
+        inside
+    } else {
+        named.clone()
+    }
 }
 
 fn epoch(value: Option<String>) -> Result<Option<u64>, Wrong> {
-    let Some(text) = value.filter(|value| !value.is_empty()) else { return Ok(None) };
+    let Some(text) = value.filter(|value| !value.is_empty()) else {
+        return Ok(None);
+    };
     let fix = "set it to seconds since 1970, or unset it";
-    text.parse().map(Some).map_err(|_| Wrong::new(format!("SOURCE_DATE_EPOCH={}", text.escape_debug()), "is not a whole number", fix))
+    text.parse().map(Some).map_err(|_| {
+        Wrong::new(
+            format!("SOURCE_DATE_EPOCH={}", text.escape_debug()),
+            "is not a whole number",
+            fix,
+        )
+    })
 }
 
 fn tell(step: &Progress<'_>) {
     let line = match step {
         Progress::Planned { layers, entries } => format!("{layers} layers, {entries} entries"),
         Progress::Layer(layer) => {
-            format!("layer {}: {} entries, {} of {}", layer.name, layer.entries, format::bytes(layer.size), format::bytes(layer.uncompressed))
+            format!(
+                "layer {}: {} entries, {} of {}",
+                layer.name,
+                layer.entries,
+                format::bytes(layer.size),
+                format::bytes(layer.uncompressed)
+            )
         }
         Progress::Exported(output) => format!("written {}", output_name(output)),
     };
@@ -63,7 +93,10 @@ fn tell(step: &Progress<'_>) {
 }
 
 fn tell_late(step: &Progress<'_>) {
-    if STARTED.get().is_some_and(|started| started.elapsed() >= QUIET_FOR) {
+    if STARTED
+        .get()
+        .is_some_and(|started| started.elapsed() >= QUIET_FOR)
+    {
         tell(step);
     }
 }

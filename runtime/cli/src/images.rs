@@ -17,12 +17,21 @@ const SHORT: usize = 12;
 pub(crate) fn list(args: &ImagesArgs, store: &Store) -> Result<(), Failure> {
     let images = store.images()?;
     if args.json {
-        return report::print_json(&images.iter().map(listed).collect::<Vec<_>>());
+        return report::print_json(&images);
     }
-    let mut rows = vec![["NAME", "DIGEST", "SIZE", "CREATED"].map(str::to_owned).to_vec()];
+    let mut rows = vec![
+        ["NAME", "DIGEST", "SIZE", "CREATED"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
     rows.extend(images.iter().map(|image| {
         let digest = image.digest.hex().chars().take(SHORT).collect();
-        vec![image.name.clone(), digest, format::bytes(image.size), image.created.clone().unwrap_or_default()]
+        vec![
+            image.name.clone(),
+            digest,
+            format::bytes(image.size),
+            format::escape(image.created.as_deref().unwrap_or_default()),
+        ]
     }));
     report::print(&format::table(&rows))
 }
@@ -38,26 +47,60 @@ pub(crate) fn inspect(args: &InspectArgs, store: &Store) -> Result<(), Failure> 
     }
     let mut rows = vec![
         ("digest", image.digest.to_string()),
-        ("platform", format!("{}/{}", image.config.os(), image.config.architecture())),
-        ("created", image.config.created().clone().unwrap_or_default()),
+        (
+            "platform",
+            format!("{}/{}", image.config.os(), image.config.architecture()),
+        ),
+        (
+            "created",
+            image.config.created().clone().unwrap_or_default(),
+        ),
     ];
     if let Some(config) = image.config.config() {
-        let words = |words: &Option<Vec<String>>| words.as_ref().map(|words| quoted(words)).unwrap_or_default();
+        let words = |words: &Option<Vec<String>>| {
+            words
+                .as_ref()
+                .map(|words| quoted(words))
+                .unwrap_or_default()
+        };
         rows.push(("user", config.user().clone().unwrap_or_default()));
         rows.push(("workdir", config.working_dir().clone().unwrap_or_default()));
         rows.push(("entrypoint", words(config.entrypoint())));
         rows.push(("cmd", words(config.cmd())));
-        rows.extend(config.env().iter().flatten().map(|pair| ("env", pair.clone())));
-        rows.push(("expose", config.exposed_ports().clone().unwrap_or_default().join(" ")));
+        rows.extend(
+            config
+                .env()
+                .iter()
+                .flatten()
+                .map(|pair| ("env", pair.clone())),
+        );
+        rows.push((
+            "expose",
+            config.exposed_ports().clone().unwrap_or_default().join(" "),
+        ));
         let mut labels: Vec<_> = config.labels().iter().flatten().collect();
         labels.sort();
-        rows.extend(labels.iter().map(|(key, value)| ("label", format!("{key}={value}"))));
+        rows.extend(
+            labels
+                .iter()
+                .map(|(key, value)| ("label", format!("{key}={value}"))),
+        );
     }
-    rows.extend(image.layers().iter().map(|(blob, diff)| ("layer", format!("{diff} {}", format::bytes(blob.size())))));
+    rows.extend(
+        image
+            .layers()
+            .iter()
+            .map(|(blob, diff)| ("layer", format!("{diff} {}", format::bytes(blob.size())))),
+    );
     rows.push(("profile", profile.unwrap_or_default().to_owned()));
-    // What an image says may hold escape sequences for a terminal.
-    let row = |(name, value): &(&str, String)| vec![(*name).to_owned(), value.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'")];
-    report::print(&format::table(&rows.iter().filter(|(_, value)| !value.is_empty()).map(row).collect::<Vec<_>>()))
+    let row = |(name, value): &(&str, String)| vec![(*name).to_owned(), format::escape(value)];
+    report::print(&format::table(
+        &rows
+            .iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(row)
+            .collect::<Vec<_>>(),
+    ))
 }
 
 pub(crate) fn remove(args: &RmArgs, store: &Store) -> Result<(), Failure> {
@@ -65,14 +108,30 @@ pub(crate) fn remove(args: &RmArgs, store: &Store) -> Result<(), Failure> {
         match text.parse()? {
             ImageRef::Name(name) => store.untag(&name)?,
             ImageRef::Digest(digest) => {
-                let names: Vec<Listed> = store.images()?.into_iter().filter(|image| image.digest == digest).collect();
+                let names: Vec<Listed> = store
+                    .images()?
+                    .into_iter()
+                    .filter(|image| image.digest == digest)
+                    .collect();
                 if names.is_empty() {
-                    return Err(crate::ask::Wrong::new(text, "has no name in the store", "see `airtight images`").into());
+                    return Err(crate::ask::Wrong::new(
+                        text,
+                        "has no name in the store",
+                        "see `airtight images`",
+                    )
+                    .into());
                 }
-                names.iter().try_for_each(|image| store.untag(&image.name.parse()?))?;
+                names
+                    .iter()
+                    .try_for_each(|image| store.untag(&image.name.parse()?))?;
             }
             ImageRef::Layout { .. } => {
-                return Err(crate::ask::Wrong::new(text, "is not in the store", "name an image of `airtight images`").into());
+                return Err(crate::ask::Wrong::new(
+                    text,
+                    "is not in the store",
+                    "name an image of `airtight images`",
+                )
+                .into());
             }
         }
     }
@@ -84,8 +143,18 @@ pub(crate) fn gc(args: &GcArgs, store: &Store) -> Result<(), Failure> {
     if args.json {
         return report::print_json(&report);
     }
-    let text = format!("removed {} blobs ({}), {} unpacked layers, {} leftovers", report.blobs, format::bytes(report.bytes), report.layers, report.temporaries);
-    let kept = if report.layers_in_use == 0 { String::new() } else { format!("; {} layers are in use", report.layers_in_use) };
+    let text = format!(
+        "removed {} blobs ({}), {} unpacked layers, {} leftovers",
+        report.blobs,
+        format::bytes(report.bytes),
+        report.layers,
+        report.temporaries
+    );
+    let kept = if report.layers_in_use == 0 {
+        String::new()
+    } else {
+        format!("; {} layers are in use", report.layers_in_use)
+    };
     report::print(&format!("{text}{kept}\n"))
 }
 
@@ -93,7 +162,7 @@ pub(crate) fn import(args: &ImportArgs, store: &Store) -> Result<(), Failure> {
     let name = args.name.as_deref().map(str::parse).transpose()?;
     let images = store.import(&args.path, name.as_ref())?;
     if args.json {
-        return report::print_json(&images.iter().map(listed).collect::<Vec<_>>());
+        return report::print_json(&images);
     }
     let line = |image: &Listed| format!("{} {}\n", image.digest, image.name);
     report::print(&images.iter().map(line).collect::<String>())
@@ -114,12 +183,20 @@ pub(crate) fn verify(args: &VerifyArgs, store: &Store) -> Result<ExitCode, Failu
     if args.json {
         report::print_json(&report)?;
     } else {
-        report::print(&format!("{} images, {} blobs, {} problems\n", report.images, report.blobs, report.problems.len()))?;
+        report::print(&format!(
+            "{} images, {} blobs, {} problems\n",
+            report.images,
+            report.blobs,
+            report.problems.len()
+        ))?;
     }
     if report.problems.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    Ok(report::finding(&format!("the store is damaged\n  {}\n  fix: remove what is damaged by name, run `airtight gc`, build or import it again", report.problems.join("\n  "))))
+    Ok(report::finding(&format!(
+        "the store is damaged\n  {}\n  fix: remove what is damaged by name, run `airtight gc`, build or import it again",
+        report.problems.join("\n  ")
+    )))
 }
 
 /// An image by what a user calls it, verified.
@@ -129,17 +206,29 @@ pub(crate) fn image(text: &str, store: &Store) -> Result<Image, Failure> {
 
 /// The canonical JSON of the profile that it carries.
 pub(crate) fn profile(image: &Image) -> Option<&str> {
-    image.manifest.annotations().as_ref()?.get(PROFILE).map(String::as_str)
-}
-
-fn listed(image: &Listed) -> Value {
-    json!({ "name": image.name, "digest": image.digest.to_string(), "size": image.size, "created": image.created })
+    image
+        .manifest
+        .annotations()
+        .as_ref()?
+        .get(PROFILE)
+        .map(String::as_str)
 }
 
 /// As a shell would take them.
 fn quoted(words: &[String]) -> String {
-    let plain = |word: &String| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-_.,:=@%+".contains(&byte));
-    let quote = |word: &String| if plain(word) { word.clone() } else { format!("'{}'", word.replace('\'', "'\\''")) };
+    let plain = |word: &String| {
+        !word.is_empty()
+            && word
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"/-_.,:=@%+".contains(&byte))
+    };
+    let quote = |word: &String| {
+        if plain(word) {
+            word.clone()
+        } else {
+            format!("'{}'", word.replace('\'', "'\\''"))
+        }
+    };
     words.iter().map(quote).collect::<Vec<_>>().join(" ")
 }
 

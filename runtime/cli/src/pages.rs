@@ -19,5 +19,9 @@ pub(crate) fn completions(shell: Shell) -> Result<(), Failure> {
 pub(crate) fn man(dir: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(dir)
         .and_then(|()| clap_mangen::generate_to(Cli::command(), dir))
-        .map_err(|error| Failure::File { path: dir.to_owned(), problem: error.to_string(), fix: "name a directory that can be written" })
+        .map_err(|error| Failure::File {
+            path: dir.to_owned(),
+            problem: error.to_string(),
+            fix: "name a directory that can be written",
+        })
 }

@@ -1,10 +1,10 @@
-//! Finds the profile and the ceiling of a launch. What they allow together is `airtight-profiles`'.
+//! Finds this host's ceiling. What a profile may do within it is `airtight-profiles`'.
 
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use airtight_plan::{HostFacts, Spec};
-use airtight_profiles::{Ceiling, Policy, Profile, effective, narrow, shipped};
+use airtight_profiles::{Ceiling, Policy, Profile, effective, narrow};
 
 use crate::report::Failure;
 
@@ -17,7 +17,12 @@ const CEILING: &str = "/etc/airtight/ceiling.toml";
 ///
 /// # Errors
 /// A ceiling or profile that cannot be read, or an ask beyond the ceiling unless it is to be narrowed.
-pub(crate) fn policy(spec: &Spec, profile: &Profile, narrowed: bool, facts: &HostFacts) -> Result<Policy, Failure> {
+pub(crate) fn policy(
+    spec: &Spec,
+    profile: &Profile,
+    narrowed: bool,
+    facts: &HostFacts,
+) -> Result<Policy, Failure> {
     let (ceiling, additions) = (ceiling(facts)?, spec.additions()?);
     if narrowed {
         return Ok(narrow(profile, &ceiling, &additions).0);
@@ -25,31 +30,13 @@ pub(crate) fn policy(spec: &Spec, profile: &Profile, narrowed: bool, facts: &Hos
     effective(profile, &ceiling, &additions).map_err(Failure::Beyond)
 }
 
-/// The profile by name or file, else the image's own, else `base`.
-pub(crate) fn profile(named: Option<&str>, image: Option<&str>) -> Result<Profile, Failure> {
-    match (named, image) {
-        (Some(name), _) => self::named(name),
-        (None, Some(json)) => Ok(Profile::from_canonical_json(json)?),
-        (None, None) => self::named("base"),
-    }
-}
-
-/// A shipped profile, or a file if the word looks like a path.
-pub(crate) fn named(name: &str) -> Result<Profile, Failure> {
-    if let Some(profile) = shipped(name) {
-        return Ok(profile);
-    }
-    let path = Path::new(name);
-    if !name.contains('/') && !name.ends_with(".toml") {
-        let problem = "is neither a shipped profile nor a path".to_owned();
-        return Err(Failure::File { path: path.into(), problem, fix: "name one of base, service, jit, build, or a file as ./app.profile.toml" });
-    }
-    Ok(Profile::parse(&text(path, "name a *.profile.toml that can be read")?, path)?)
-}
-
 /// A whole file of text, if it is not too large.
 pub(crate) fn text(path: &Path, fix: &'static str) -> Result<String, Failure> {
-    read(path).map_err(|problem| Failure::File { path: path.to_owned(), problem: problem.unwrap_or_else(|| "is not there".into()), fix })
+    read(path).map_err(|problem| Failure::File {
+        path: path.to_owned(),
+        problem: problem.unwrap_or_else(|| "is not there".into()),
+        fix,
+    })
 }
 
 /// The host's ceiling, else the caller's, else the built-in one. One that is there and cannot be read stops the launch.
@@ -58,17 +45,34 @@ fn ceiling(facts: &HostFacts) -> Result<Ceiling, Failure> {
         match read(&path) {
             Ok(text) => return Ok(Ceiling::parse(&text, &path)?),
             Err(None) => {}
-            Err(Some(problem)) => return Err(Failure::File { path, problem, fix: "let it be read, or take it away" }),
+            Err(Some(problem)) => {
+                return Err(Failure::File {
+                    path,
+                    problem,
+                    fix: "let it be read, or take it away",
+                });
+            }
         }
     }
     Ok(Ceiling::built_in())
 }
 
 fn ceilings(facts: &HostFacts) -> impl Iterator<Item = PathBuf> {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let set = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     // Root's policy does not hang on whose environment it was started from.
-    let own = (facts.euid != 0).then(|| set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|home| home.join(".config")))).flatten();
-    [Some(PathBuf::from(CEILING)), own.map(|dir| dir.join("airtight/ceiling.toml"))].into_iter().flatten()
+    let own = (facts.euid != 0)
+        .then(|| set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|home| home.join(".config"))))
+        .flatten();
+    [
+        Some(PathBuf::from(CEILING)),
+        own.map(|dir| dir.join("airtight/ceiling.toml")),
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// `Err(None)`: there is no such file.
@@ -78,7 +82,9 @@ fn read(path: &Path) -> Result<String, Option<String>> {
         _ => Some(plain(&error)),
     };
     let mut text = String::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text)).map_err(problem)?;
+    let read = std::fs::File::open(path)
+        .and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text))
+        .map_err(problem)?;
     if read as u64 > MAX_FILE {
         return Err(Some(format!("is longer than {MAX_FILE} bytes")));
     }

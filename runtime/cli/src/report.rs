@@ -23,7 +23,11 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Wrong(#[from] Wrong),
     #[error("{}: {problem}\n  fix: {fix}", path.display())]
-    File { path: PathBuf, problem: String, fix: &'static str },
+    File {
+        path: PathBuf,
+        problem: String,
+        fix: &'static str,
+    },
     #[error(transparent)]
     Profile(#[from] ProfileError),
     #[error("{}", beyond(.0))]
@@ -61,7 +65,9 @@ pub(crate) fn failure(failure: &Failure) -> ExitCode {
 pub(crate) fn outcome(outcome: Outcome) -> ExitCode {
     match outcome {
         Outcome::Exited(code) => ExitCode::from(code),
-        Outcome::Signaled(signal) => ExitCode::from(u8::try_from(signal).unwrap_or(0).saturating_add(128)),
+        Outcome::Signaled(signal) => {
+            ExitCode::from(u8::try_from(signal).unwrap_or(0).saturating_add(128))
+        }
         Outcome::TimedOut => {
             say("airtight: the sandbox ran into its --timeout and was ended");
             ExitCode::from(TIMED_OUT)
@@ -84,12 +90,15 @@ pub(crate) fn say(line: &str) {
 /// Data for the caller.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Output)
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(Failure::Output)
 }
 
 /// A value as JSON, stable and readable.
 pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::Output(error.into()))?;
+    let text =
+        serde_json::to_string_pretty(value).map_err(|error| Failure::Output(error.into()))?;
     print(&format!("{text}\n"))
 }
 
@@ -104,7 +113,10 @@ fn code(failure: &Failure) -> u8 {
 fn text(failure: &Failure) -> String {
     if let Failure::Usage(error) = failure {
         let text = error.to_string();
-        return format!("airtight: {}", text.strip_prefix("error: ").unwrap_or(&text));
+        return format!(
+            "airtight: {}",
+            text.strip_prefix("error: ").unwrap_or(&text)
+        );
     }
     let mut text = format!("airtight: {failure}");
     let mut cause = failure.source();
@@ -134,7 +146,11 @@ mod tests {
 
     #[test]
     fn a_message_has_a_name_its_causes_and_a_fix() {
-        let excess = |key, item: &str, fix: &str| Excess { key, item: item.into(), fix: fix.into() };
+        let excess = |key, item: &str, fix: &str| Excess {
+            key,
+            item: item.into(),
+            fix: fix.into(),
+        };
         for (name, failure, want) in [
             (
                 "a flag",
@@ -143,12 +159,23 @@ mod tests {
             ),
             (
                 "a file",
-                Failure::File { path: "a.env".into(), problem: "is not there".into(), fix: "name one" },
+                Failure::File {
+                    path: "a.env".into(),
+                    problem: "is not there".into(),
+                    fix: "name one",
+                },
                 "airtight: a.env: is not there\n  fix: name one",
             ),
             (
                 "a ceiling",
-                Failure::Beyond(vec![excess("connect", "redis:6379", "name it yourself: --connect redis:6379"), excess("public", "all", "--public")]),
+                Failure::Beyond(vec![
+                    excess(
+                        "connect",
+                        "redis:6379",
+                        "name it yourself: --connect redis:6379",
+                    ),
+                    excess("public", "all", "--public"),
+                ]),
                 "airtight: the launch asks for more than this host's ceiling allows\n  `connect`: redis:6379\n    fix: name it yourself: --connect \
                  redis:6379\n  `public`: all\n    fix: --public\n  fix: as said for each, or go on without them all: --narrow",
             ),
@@ -170,7 +197,11 @@ mod tests {
             ("a signal", Outcome::Signaled(9), 137),
             ("a time-out", Outcome::TimedOut, 124),
         ] {
-            assert_eq!(format!("{:?}", outcome(ended)), format!("{:?}", ExitCode::from(want)), "{name}");
+            assert_eq!(
+                format!("{:?}", outcome(ended)),
+                format!("{:?}", ExitCode::from(want)),
+                "{name}"
+            );
         }
     }
 }

@@ -33,6 +33,8 @@ pub enum When {
 }
 
 const PROT_EXEC: u32 = 4;
+/// What a build with debug assertions asks of each descriptor that it closes.
+const F_GETFD: u32 = 1;
 const AF_INET: u32 = 2;
 const AF_INET6: u32 = 10;
 /// `getifaddrs` asks by it.
@@ -48,6 +50,7 @@ pub const SERVE: &[(libc::c_long, When)] = &[
     (libc::SYS_epoll_ctl, When::Always),
     (libc::SYS_accept4, When::Always),
     (libc::SYS_close, When::Always),
+    (libc::SYS_fcntl, When::OneOf(1, &[F_GETFD])),
     (libc::SYS_socket, When::OneOf(0, &[AF_INET, AF_INET6, AF_NETLINK])),
     (libc::SYS_connect, When::Always),
     (libc::SYS_setsockopt, When::Always),
@@ -96,6 +99,7 @@ pub const NURSE: &[(libc::c_long, When)] = &[
     (libc::SYS_sendmsg, When::Always),
     (libc::SYS_socket, When::OneOf(0, &[AF_INET, AF_INET6])),
     (libc::SYS_close, When::Always),
+    (libc::SYS_fcntl, When::OneOf(1, &[F_GETFD])),
     (libc::SYS_brk, When::Always),
     (libc::SYS_mmap, When::Without(2, PROT_EXEC)),
     (libc::SYS_munmap, When::Always),

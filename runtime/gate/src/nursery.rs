@@ -119,8 +119,10 @@ fn nurse(sock: &OwnedFd, pidfd: BorrowedFd<'_>, landlock_abi: u32) -> u8 {
         Err(error) => {
             let mut message = vec![ERROR];
             message.extend(error.to_string().bytes().take(200));
-            // A gate that is gone needs no reason.
+            // A gate that is gone needs no reason. One that is there has more requests on their way, and a close with those unread would
+            // throw the message away: so until it has ended.
             drop(socket::send_fds(sock, &message, &[]));
+            while let Ok((1.., _)) = socket::recv_fds(sock, &mut [0; 1], 0) {}
             1
         }
     }

@@ -62,7 +62,12 @@ pub(crate) struct LaunchArgs {
     #[arg(long, value_name = "NAME", help_heading = "Policy")]
     pub(crate) accept_shortfall: Vec<String>,
     /// Append each refusal to FILE as a line of JSON, instead of a line on stderr
-    #[arg(long, value_name = "FILE", help_heading = "Policy", conflicts_with = "no_audit")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        help_heading = "Policy",
+        conflicts_with = "no_audit"
+    )]
     pub(crate) audit: Option<PathBuf>,
     /// Tell no refusal
     #[arg(long, help_heading = "Policy")]
@@ -117,7 +122,12 @@ pub(crate) struct LaunchArgs {
     #[arg(short, long, value_name = "SIZE", help_heading = "Limits")]
     pub(crate) memory: Option<String>,
     /// Processes and threads at once
-    #[arg(long, visible_alias = "pids-limit", value_name = "NUMBER", help_heading = "Limits")]
+    #[arg(
+        long,
+        visible_alias = "pids-limit",
+        value_name = "NUMBER",
+        help_heading = "Limits"
+    )]
     pub(crate) pids: Option<String>,
     /// CPUs, like 0.5
     #[arg(long, value_name = "NUMBER", help_heading = "Limits")]

@@ -33,7 +33,12 @@ const STYLES: Styles = Styles::styled()
 )]
 pub(crate) struct Cli {
     /// Where images are kept [env: AIRTIGHT_STORE] [default: /var/lib/airtight as root, else $XDG_DATA_HOME/airtight]
-    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        help_heading = "Global options"
+    )]
     pub(crate) store: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -101,11 +106,15 @@ mod tests {
     fn every_command_has_examples_and_every_argument_has_help() {
         fn walk(command: &clap::Command) {
             let name = command.get_name();
-            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let after = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
             assert!(after.contains("Examples:"), "{name} has no examples");
             assert!(command.get_about().is_some(), "{name} has no description");
             for arg in command.get_arguments() {
-                let told = arg.get_help().is_some() || arg.get_id() == "shell" || arg.get_id() == "dir";
+                let told =
+                    arg.get_help().is_some() || arg.get_id() == "shell" || arg.get_id() == "dir";
                 assert!(told, "{name}: {} has no help", arg.get_id());
             }
             command.get_subcommands().for_each(walk);

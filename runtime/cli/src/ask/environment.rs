@@ -21,13 +21,24 @@ pub(crate) fn variables(
                 continue;
             }
             let place = || format!("--env-file {}", file.display());
-            let pair = variable(line, &caller)
-                .ok_or_else(|| Wrong::new(place(), format!("line {} has no name", number + 1), "write KEY=VALUE, or KEY alone"))?;
+            let pair = variable(line, &caller).ok_or_else(|| {
+                Wrong::new(
+                    place(),
+                    format!("line {} has no name", number + 1),
+                    "write KEY=VALUE, or KEY alone",
+                )
+            })?;
             variables.extend(pair);
         }
     }
     for flag in flags {
-        let pair = variable(flag, &caller).ok_or_else(|| Wrong::new("--env", "one has no name", "write --env KEY=VALUE, or --env KEY"))?;
+        let pair = variable(flag, &caller).ok_or_else(|| {
+            Wrong::new(
+                "--env",
+                "one has no name",
+                "write --env KEY=VALUE, or --env KEY",
+            )
+        })?;
         variables.extend(pair);
     }
     Ok(variables)
@@ -62,22 +73,52 @@ mod tests {
     #[test]
     fn variables_come_from_files_then_flags() {
         let caller = |name: &str| (name == "TOKEN").then(|| "s3cret".to_owned());
-        let file = (Path::new("app.env"), "# comment\n\n  A=1\nTOKEN\nB=x y = z\nABSENT\n".to_owned());
+        let file = (
+            Path::new("app.env"),
+            "# comment\n\n  A=1\nTOKEN\nB=x y = z\nABSENT\n".to_owned(),
+        );
         let flags = ["A=2", "TOKEN", "EMPTY=", "ABSENT"].map(str::to_owned);
         assert_eq!(
             variables(&[file], &flags, caller).unwrap(),
-            ["A=1", "TOKEN=s3cret", "B=x y = z", "A=2", "TOKEN=s3cret", "EMPTY="]
+            [
+                "A=1",
+                "TOKEN=s3cret",
+                "B=x y = z",
+                "A=2",
+                "TOKEN=s3cret",
+                "EMPTY="
+            ]
         );
     }
 
     #[test]
     fn a_line_without_a_name_is_told_without_its_value() {
         for (name, file, flag, want) in [
-            ("file", "A=1\n=s3cret\n", "A=1", "`--env-file app.env`: line 2 has no name\n  fix: write KEY=VALUE, or KEY alone"),
-            ("export", "export A=s3cret\n", "A=1", "`--env-file app.env`: line 1 has no name\n  fix: write KEY=VALUE, or KEY alone"),
-            ("flag", "", "=s3cret", "`--env`: one has no name\n  fix: write --env KEY=VALUE, or --env KEY"),
+            (
+                "file",
+                "A=1\n=s3cret\n",
+                "A=1",
+                "`--env-file app.env`: line 2 has no name\n  fix: write KEY=VALUE, or KEY alone",
+            ),
+            (
+                "export",
+                "export A=s3cret\n",
+                "A=1",
+                "`--env-file app.env`: line 1 has no name\n  fix: write KEY=VALUE, or KEY alone",
+            ),
+            (
+                "flag",
+                "",
+                "=s3cret",
+                "`--env`: one has no name\n  fix: write --env KEY=VALUE, or --env KEY",
+            ),
         ] {
-            let error = variables(&[(Path::new("app.env"), file.to_owned())], &[flag.to_owned()], |_| None).unwrap_err();
+            let error = variables(
+                &[(Path::new("app.env"), file.to_owned())],
+                &[flag.to_owned()],
+                |_| None,
+            )
+            .unwrap_err();
             assert_eq!(error.to_string(), want, "{name}");
         }
     }

@@ -7,7 +7,9 @@ mod value;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use airtight_plan::{Audit, Connect, Control, Init, Limits, Process, Publish, Spec, Terminal, Tmpfs, Volume};
+use airtight_plan::{
+    Audit, Connect, Control, Init, Limits, Process, Publish, Spec, Terminal, Tmpfs, Volume,
+};
 
 pub(crate) use environment::variables;
 pub(crate) use value::Wrong;
@@ -66,21 +68,32 @@ impl Ask {
     ///
     /// # Errors
     /// The first flag that cannot be meant, and how to write it.
-    pub(crate) fn check(written: &LaunchArgs, env: Vec<String>, random: u64) -> Result<Self, Wrong> {
+    pub(crate) fn check(
+        written: &LaunchArgs,
+        env: Vec<String>,
+        random: u64,
+    ) -> Result<Self, Wrong> {
         let audit = match (&written.audit, written.no_audit) {
             (_, true) => Audit::Off,
             (None, false) => Audit::Stderr,
             (Some(file), false) => Audit::File(file.clone()),
         };
         Ok(Self {
-            id: written.name.clone().unwrap_or_else(|| format!("{:012x}", random >> 16)),
+            id: written
+                .name
+                .clone()
+                .unwrap_or_else(|| format!("{:012x}", random >> 16)),
             hostname: written.hostname.clone(),
             args: written.args.clone(),
             entrypoint: written.entrypoint.clone(),
             env,
             user: written.user.clone(),
             workdir: written.workdir.as_ref().map(PathBuf::from),
-            terminal: if written.tty { Terminal::Own } else { Terminal::Inherit },
+            terminal: if written.tty {
+                Terminal::Own
+            } else {
+                Terminal::Inherit
+            },
             tmpfs: each(&written.tmpfs, value::tmpfs)?,
             volumes: each(&written.volume, value::volume)?,
             limits: Limits {
@@ -109,7 +122,11 @@ impl Ask {
 
     /// The spec of this launch of an image with these wishes, layers and account.
     pub(crate) fn spec(self, wishes: Wishes, layers: Vec<PathBuf>, account: Account) -> Spec {
-        let Account { uid, gid, additional_gids } = account;
+        let Account {
+            uid,
+            gid,
+            additional_gids,
+        } = account;
         let hostname = self.hostname.unwrap_or_else(|| self.id.clone());
         let cwd = match (self.workdir, wishes.workdir.as_str()) {
             (Some(dir), _) => dir,
@@ -124,7 +141,9 @@ impl Ask {
         if self.terminal == Terminal::Own && !env.iter().any(|pair| pair.starts_with("TERM=")) {
             env.push("TERM=xterm".to_owned());
         }
-        self.env.into_iter().for_each(|pair| environment::set(&mut env, pair));
+        self.env
+            .into_iter()
+            .for_each(|pair| environment::set(&mut env, pair));
         Spec {
             id: self.id,
             hostname,
@@ -153,7 +172,12 @@ impl Ask {
 }
 
 /// docker's rule: arguments replace the image's; another entrypoint drops the image's arguments too, which were written for its own.
-fn arguments(entrypoint: Option<String>, args: Vec<String>, image_entrypoint: Vec<String>, image_cmd: Vec<String>) -> Vec<String> {
+fn arguments(
+    entrypoint: Option<String>,
+    args: Vec<String>,
+    image_entrypoint: Vec<String>,
+    image_cmd: Vec<String>,
+) -> Vec<String> {
     let (mut all, default) = match entrypoint {
         Some(program) if program.is_empty() => (Vec::new(), Vec::new()),
         Some(program) => (vec![program], Vec::new()),
@@ -167,15 +191,25 @@ fn accepted(name: &str) -> Result<Control, Wrong> {
     name.parse().map_err(|_| {
         let names: Vec<&str> = Control::ALL.iter().map(|control| control.name()).collect();
         let flag = format!("--accept-shortfall {}", name.escape_debug());
-        Wrong::new(flag, "is not a control that can be gone without", format!("name one of {}", names.join(", ")))
+        Wrong::new(
+            flag,
+            "is not a control that can be gone without",
+            format!("name one of {}", names.join(", ")),
+        )
     })
 }
 
-fn each<T, C: FromIterator<T>>(texts: &[String], check: impl Fn(&str) -> Result<T, Wrong>) -> Result<C, Wrong> {
+fn each<T, C: FromIterator<T>>(
+    texts: &[String],
+    check: impl Fn(&str) -> Result<T, Wrong>,
+) -> Result<C, Wrong> {
     texts.iter().map(|text| check(text)).collect()
 }
 
-fn one<T>(text: Option<&String>, check: impl Fn(&str) -> Result<T, Wrong>) -> Result<Option<T>, Wrong> {
+fn one<T>(
+    text: Option<&String>,
+    check: impl Fn(&str) -> Result<T, Wrong>,
+) -> Result<Option<T>, Wrong> {
     text.map(|text| check(text)).transpose()
 }
 

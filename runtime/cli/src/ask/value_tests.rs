@@ -26,11 +26,22 @@ fn connect_takes_a_name_an_address_or_both() {
         ("=10.0.0.7:6379", Err("has no name before `=`")),
         ("redis=cache:6379", Err("`cache` is not an IP address")),
         ("fd00::7:6379", Err("has an IPv6 address without brackets")),
-        ("redis=fd00::7:6379", Err("has an IPv6 address without brackets")),
+        (
+            "redis=fd00::7:6379",
+            Err("has an IPv6 address without brackets"),
+        ),
     ] {
-        let got = connect(value).map(|got| (got.name, got.address.map(|address| address.to_string()), got.port));
+        let got = connect(value).map(|got| {
+            (
+                got.name,
+                got.address.map(|address| address.to_string()),
+                got.port,
+            )
+        });
         let want = want
-            .map(|(name, address, port): (&str, Option<&str>, u16)| (name.to_owned(), address.map(str::to_owned), port))
+            .map(|(name, address, port): (&str, Option<&str>, u16)| {
+                (name.to_owned(), address.map(str::to_owned), port)
+            })
             .map_err(str::to_owned);
         assert_eq!(got.map_err(|wrong| wrong.problem), want, "{value}");
     }
@@ -51,7 +62,9 @@ fn publish_listens_on_loopback_unless_an_address_is_written() {
         ("db:8080:80", Err("`db` is not an IP address")),
     ] {
         let got = publish(value).map(|got| (got.address.to_string(), got.host_port, got.port));
-        let want = want.map(|(address, outside, port): (&str, u16, u16)| (address.to_owned(), outside, port)).map_err(str::to_owned);
+        let want = want
+            .map(|(address, outside, port): (&str, u16, u16)| (address.to_owned(), outside, port))
+            .map_err(str::to_owned);
         assert_eq!(got.map_err(|wrong| wrong.problem), want, "{value}");
     }
 }
@@ -69,8 +82,15 @@ fn tmpfs_has_a_path_and_a_size() {
         ("run", Err("the path is not absolute and free of `..`")),
         ("/a/../b", Err("the path is not absolute and free of `..`")),
     ] {
-        let got = tmpfs(value).map(|got| (got.path.display().to_string(), got.size)).map_err(|wrong| wrong.problem);
-        assert_eq!(got, want.map(|(path, size): (&str, u64)| (path.to_owned(), size)).map_err(str::to_owned), "{value}");
+        let got = tmpfs(value)
+            .map(|got| (got.path.display().to_string(), got.size))
+            .map_err(|wrong| wrong.problem);
+        assert_eq!(
+            got,
+            want.map(|(path, size): (&str, u64)| (path.to_owned(), size))
+                .map_err(str::to_owned),
+            "{value}"
+        );
     }
 }
 
@@ -84,16 +104,30 @@ fn a_volume_has_a_source_and_a_destination() {
         (".:/data", Ok((".", "/data", false))),
         ("/srv/data", Err("has no destination")),
         (":/data", Err("has no source")),
-        ("data:/data", Err("`data` would be a named volume, and there are none")),
-        ("/srv/data:data", Err("the destination is not absolute and free of `..`")),
+        (
+            "data:/data",
+            Err("`data` would be a named volume, and there are none"),
+        ),
+        (
+            "/srv/data:data",
+            Err("the destination is not absolute and free of `..`"),
+        ),
         ("/srv/data:/data:Z", Err("`Z` is neither ro nor rw")),
         ("/a:/b:ro:x", Err("has more than three parts")),
     ] {
         let got = volume(value)
-            .map(|got| (got.source.display().to_string(), got.destination.display().to_string(), got.read_only))
+            .map(|got| {
+                (
+                    got.source.display().to_string(),
+                    got.destination.display().to_string(),
+                    got.read_only,
+                )
+            })
             .map_err(|wrong| wrong.problem);
         let want = want
-            .map(|(source, destination, ro): (&str, &str, bool)| (source.to_owned(), destination.to_owned(), ro))
+            .map(|(source, destination, ro): (&str, &str, bool)| {
+                (source.to_owned(), destination.to_owned(), ro)
+            })
             .map_err(str::to_owned);
         assert_eq!(got, want, "{value}");
     }
@@ -119,7 +153,13 @@ fn numbers_have_the_units_that_container_users_know() {
     ] {
         assert_eq!(text(memory(value)), want, "{value}");
     }
-    for (value, want) in [("0.5", "500"), ("2", "2000"), ("0.001", "1"), ("0", "is not a number of CPUs"), (".5", "is not a number of CPUs")] {
+    for (value, want) in [
+        ("0.5", "500"),
+        ("2", "2000"),
+        ("0.001", "1"),
+        ("0", "is not a number of CPUs"),
+        (".5", "is not a number of CPUs"),
+    ] {
         assert_eq!(text(cpus(value)), want, "{value}");
     }
     for (value, want) in [
@@ -134,7 +174,11 @@ fn numbers_have_the_units_that_container_users_know() {
     ] {
         assert_eq!(text(timeout(value)), want, "{value}");
     }
-    for (value, want) in [("64", "64"), ("many", "is not a whole number"), ("-1", "is not a whole number")] {
+    for (value, want) in [
+        ("64", "64"),
+        ("many", "is not a whole number"),
+        ("-1", "is not a whole number"),
+    ] {
         assert_eq!(text(pids(value)), want, "{value}");
     }
 }

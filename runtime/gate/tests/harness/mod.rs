@@ -1,6 +1,6 @@
 //! Starts the gate as the launcher does: a control socket as descriptor 3, the plan, a process for the sandbox, listeners.
 
-#![allow(dead_code, clippy::allow_attributes, reason = "each test binary uses its own part of this")]
+#![allow(dead_code, unreachable_pub, missing_debug_implementations, clippy::allow_attributes, reason = "each test binary uses its own part of this")]
 
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,6 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use airtight_plan::{GateAudit, GateDeath, GateEndpoint, GatePlan, GatePublished, Upstream};
+use airtight_sys::poll::{Watch, poll};
 use airtight_sys::signal::pidfd_open;
 use airtight_sys::socket::{recv_fds, send_fds, seqpacket_pair};
 
@@ -39,16 +40,15 @@ pub struct Start<'a> {
     pub outside: Vec<BorrowedFd<'a>>,
     pub inside: Vec<BorrowedFd<'a>>,
     pub audit: Option<BorrowedFd<'a>>,
-    /// Shell code that runs before the gate is executed.
-    pub before: &'a str,
+    /// Shell words that the gate's path is added to.
+    pub wrap: String,
     /// Stands for the sandbox.
-    pub sandbox: Command,
+    pub sandbox: Killed,
 }
 
-pub fn sleeper() -> Command {
-    let mut command = Command::new("sleep");
-    command.arg("1000");
-    command
+/// A process that does nothing.
+pub fn sleeper() -> Killed {
+    Killed(Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap())
 }
 
 impl<'a> Start<'a> {
@@ -61,7 +61,7 @@ impl<'a> Start<'a> {
             on_death: GateDeath::Kill,
             audit: GateAudit::Off,
         };
-        Self { plan, outside: Vec::new(), inside, audit: None, before: "true", sandbox: sleeper() }
+        Self { plan, outside: Vec::new(), inside, audit: None, wrap: "exec".into(), sandbox: sleeper() }
     }
 
     pub fn published(mut self, published: Vec<GatePublished>, outside: Vec<BorrowedFd<'a>>) -> Self {
@@ -88,10 +88,9 @@ impl<'a> Start<'a> {
     }
 
     /// Everything handed over, the answer not awaited.
-    pub fn unready(mut self) -> Gate {
-        let (process, control) = spawn(self.before);
-        let sandbox = Killed(self.sandbox.stdin(Stdio::null()).spawn().unwrap());
-        let gate = Gate { process, sandbox, control };
+    pub fn unready(self) -> Gate {
+        let (process, control) = spawn(&self.wrap);
+        let gate = Gate { process, sandbox: self.sandbox, control };
         let mut fds: Vec<BorrowedFd<'_>> = self.audit.into_iter().collect();
         fds.extend(&self.outside);
         let mut message = vec![b'P'];
@@ -106,11 +105,11 @@ impl<'a> Start<'a> {
 }
 
 /// The binary with our end of its control socket.
-pub fn spawn(before: &str) -> (Killed, OwnedFd) {
+pub fn spawn(wrap: &str) -> (Killed, OwnedFd) {
     let (ours, theirs) = seqpacket_pair().unwrap();
     let process = Command::new("sh")
         .arg("-c")
-        .arg(format!("{before}; exec 3<&0 0</dev/null; exec '{BINARY}'"))
+        .arg(format!("exec 3<&0 0</dev/null; {wrap} '{BINARY}'"))
         .stdin(Stdio::from(theirs))
         .stderr(Stdio::piped())
         .spawn()
@@ -156,6 +155,7 @@ pub fn dial(address: SocketAddr) -> TcpStream {
 }
 
 pub fn accept(listener: &TcpListener) -> TcpStream {
+    assert!(poll(&mut [Watch::readable(listener.as_fd())], Some(PATIENCE)).unwrap(), "nobody came");
     patient(listener.accept().unwrap().0)
 }
 

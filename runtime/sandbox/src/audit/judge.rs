@@ -57,13 +57,12 @@ impl Scope {
             scope.endpoints.extend(gate.endpoints.iter().flat_map(|endpoint| endpoint.inside.iter().copied()));
         }
         for step in &plan.child {
-            let mount = match step {
-                ChildStep::Tmpfs { path, .. } => (path.clone(), Kind::Writable),
-                ChildStep::Volume { destination, read_only: false, .. } => (destination.clone(), Kind::Writable),
-                ChildStep::Volume { destination, read_only: true, .. } => (destination.clone(), Kind::ReadOnlyVolume),
-                _ => continue,
-            };
-            scope.mounts.push(mount);
+            if let ChildStep::Tmpfs { path, .. } = step {
+                scope.mounts.push((path.clone(), Kind::Writable));
+            } else if let ChildStep::Volume { destination, read_only, .. } = step {
+                let kind = if *read_only { Kind::ReadOnlyVolume } else { Kind::Writable };
+                scope.mounts.push((destination.clone(), kind));
+            }
         }
         scope.mounts.extend([
             ("/proc".into(), Kind::Kernel),

@@ -1,0 +1,63 @@
+# Everything a newcomer and CI run. `make demo` and `make test` are the two commands of the README.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+
+TARGET  := x86_64-unknown-linux-gnu
+DEBUG   := target/$(TARGET)/debug
+RELEASE := target/$(TARGET)/release
+BINS    := airtight airtight-gate airtight-runtime containerd-shim-airtight-v1
+PREFIX  ?= /usr/local
+DESTDIR ?=
+
+BUILD_PACKAGES := gcc libc6-dev make pkg-config libseccomp-dev ca-certificates
+DEMO_PACKAGES  := python3 python3-redis redis-server curl
+TEST_PACKAGES  := $(DEMO_PACKAGES) nginx-light busybox-static skopeo umoci containerd uidmap util-linux
+BENCH_PACKAGES := busybox-static runc crun bubblewrap umoci buildah zstd gzip util-linux golang-github-containers-common
+
+.PHONY: build debug demo test check bench install clean deps-build deps-demo deps-test deps-bench
+
+# Release binaries, also at target/release: the build names its target explicitly (see .cargo/config.toml).
+build: deps-build
+	cargo build --release --bins -p airtight -p airtight-gate -p airtight-runtime -p containerd-shim-airtight-v1
+	mkdir -p target/release
+	for bin in $(BINS); do ln -f $(RELEASE)/$$bin target/release/$$bin; done
+
+# What the tests run: the binaries and the helpers beside them.
+debug: deps-build
+	cargo build --workspace --bins
+	cargo build -p airtight-sandbox --example launch-plan
+	cargo build --release --manifest-path examples/static-rust/Cargo.toml --target $(TARGET) --target-dir target/examples
+	mkdir -p examples/static-rust/dist
+	install -m 755 target/examples/$(TARGET)/release/hello examples/static-rust/dist/hello
+
+demo: deps-build deps-demo build
+	scripts/demo target/release
+
+# As root the privileged tests run too; what a test lacks it says aloud, and with AIRTIGHT_MUST_RUN=1 that fails.
+test: deps-build deps-test debug
+	AIRTIGHT_BIN_DIR=$(CURDIR)/$(DEBUG) cargo test --workspace
+
+check: deps-build
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+	if command -v cargo-deny >/dev/null; then cargo deny check; else echo "check: cargo-deny is not installed, so deny.toml was not checked"; fi
+
+bench: deps-bench build
+	cargo build --release -p airtight-bench
+	$(RELEASE)/airtight-bench --bin $(CURDIR)/$(RELEASE) --out target/bench/bench.json
+
+install: build
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
+	for bin in $(BINS); do install -m 755 target/release/$$bin $(DESTDIR)$(PREFIX)/bin/; done
+	if [ -d docs/man ]; then install -m 644 docs/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/; fi
+
+clean:
+	cargo clean
+	rm -rf examples/*/dist
+
+deps-build: ; @scripts/deps $(BUILD_PACKAGES)
+deps-demo:  ; @scripts/deps $(DEMO_PACKAGES)
+deps-test:  ; @scripts/deps $(TEST_PACKAGES)
+deps-bench: ; @scripts/deps $(BENCH_PACKAGES)

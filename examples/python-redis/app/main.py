@@ -23,7 +23,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import redis
 
 PORT = 8080
-STORE = redis.Redis(host="redis", port=6379, socket_connect_timeout=3, socket_timeout=3)
+STORE = redis.Redis(
+    host="redis", port=int(os.environ.get("REDIS_PORT", "6379")), socket_connect_timeout=3, socket_timeout=3
+)
 ELSEWHERE = (("203.0.113.10", 443), ("10.9.8.7", 5432))
 
 

@@ -6,7 +6,13 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 /// Launch an OCI bundle, confined by airtight
 #[derive(Debug, Parser)]
-#[command(name = "airtight-runtime", version, subcommand_required = true, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(
+    name = "airtight-runtime",
+    version,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
 pub(crate) struct Args {
     /// Directory for state [default: /run/airtight as root, else $XDG_RUNTIME_DIR/airtight]; compiled filters are kept in it
     #[arg(long, global = true, value_name = "DIR")]
@@ -68,9 +74,15 @@ mod tests {
 
     #[test]
     fn verbs_that_are_not_there_are_unknown() {
-        for verb in ["create", "start", "state", "kill", "delete", "exec", "list", "ps"] {
+        for verb in [
+            "create", "start", "state", "kill", "delete", "exec", "list", "ps",
+        ] {
             let error = Args::try_parse_from(["airtight-runtime", verb, "id"]).unwrap_err();
-            assert_eq!(error.kind(), clap::error::ErrorKind::InvalidSubcommand, "{verb}");
+            assert_eq!(
+                error.kind(),
+                clap::error::ErrorKind::InvalidSubcommand,
+                "{verb}"
+            );
         }
     }
 }

@@ -32,7 +32,9 @@ pub(crate) fn bundle(config: Map<String, Value>, id: &str) -> Result<Bundle, Pro
     version(&mut config, &mut problems);
     let root = root(&mut config, &mut problems);
     let process = process(&mut config, &mut problems);
-    let hostname = config.text("hostname", &mut problems).filter(|name| !name.is_empty());
+    let hostname = config
+        .text("hostname", &mut problems)
+        .filter(|name| !name.is_empty());
     let tmpfs = mounts::mounts(&mut config, &mut problems);
     let linux = linux::linux(&mut config, &mut problems);
     let profile = annotation(&mut config, &mut problems);
@@ -76,9 +78,14 @@ fn root(config: &mut Object, problems: &mut Problems) -> Option<PathBuf> {
         return None;
     };
     if root.flag("readonly", problems) != Some(true) {
-        problems.add("root.readonly", "is not true: the rootfs is never writable here; give writable paths as tmpfs mounts");
+        problems.add(
+            "root.readonly",
+            "is not true: the rootfs is never writable here; give writable paths as tmpfs mounts",
+        );
     }
-    let path = root.path("path", problems).filter(|path| path != Path::new(""));
+    let path = root
+        .path("path", problems)
+        .filter(|path| path != Path::new(""));
     if path.is_none() {
         problems.add("root.path", "is missing");
     }
@@ -110,12 +117,22 @@ fn process(config: &mut Object, problems: &mut Problems) -> Option<Process> {
     }
     let (uid, gid, additional_gids) = user(&mut process, problems);
     process.finish(problems);
-    Some(Process { args, env, cwd: cwd?, uid, gid, additional_gids, terminal })
+    Some(Process {
+        args,
+        env,
+        cwd: cwd?,
+        uid,
+        gid,
+        additional_gids,
+        terminal,
+    })
 }
 
 fn user(process: &mut Object, problems: &mut Problems) -> (u32, u32, Vec<u32>) {
     // The specification has root where nothing is written; the plan refuses that by name.
-    let Some(mut user) = process.object("user", problems) else { return (0, 0, Vec::new()) };
+    let Some(mut user) = process.object("user", problems) else {
+        return (0, 0, Vec::new());
+    };
     let uid = user.id("uid", problems).unwrap_or(0);
     let gid = user.id("gid", problems).unwrap_or(0);
     let mut additional = Vec::new();
@@ -125,19 +142,36 @@ fn user(process: &mut Object, problems: &mut Problems) -> (u32, u32, Vec<u32>) {
             None => problems.add(&user.key(&format!("additionalGids[{at}]")), "is not an id"),
         }
     }
-    if user.integer("umask", problems).is_some_and(|umask| umask != 0o022) {
-        problems.add("process.user.umask", "is not 18 (022), which is what a payload gets here");
+    if user
+        .integer("umask", problems)
+        .is_some_and(|umask| umask != 0o022)
+    {
+        problems.add(
+            "process.user.umask",
+            "is not 18 (022), which is what a payload gets here",
+        );
     }
     user.finish(problems);
     (uid, gid, additional)
 }
 
 fn capabilities(process: &mut Object, problems: &mut Problems) {
-    let Some(mut sets) = process.object("capabilities", problems) else { return };
-    for set in ["bounding", "effective", "inheritable", "permitted", "ambient"] {
+    let Some(mut sets) = process.object("capabilities", problems) else {
+        return;
+    };
+    for set in [
+        "bounding",
+        "effective",
+        "inheritable",
+        "permitted",
+        "ambient",
+    ] {
         let names = sets.texts(set, problems);
         if !names.is_empty() {
-            problems.add(&sets.key(set), "is not empty: no payload has a capability here");
+            problems.add(
+                &sets.key(set),
+                "is not empty: no payload has a capability here",
+            );
         }
     }
     sets.finish(problems);
@@ -145,7 +179,9 @@ fn capabilities(process: &mut Object, problems: &mut Problems) {
 
 /// Unknown annotations are no error: the specification says so.
 fn annotation(config: &mut Object, problems: &mut Problems) -> Option<String> {
-    config.object("annotations", problems)?.text(PROFILE, problems)
+    config
+        .object("annotations", problems)?
+        .text(PROFILE, problems)
 }
 
 #[cfg(test)]

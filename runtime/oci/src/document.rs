@@ -44,11 +44,18 @@ pub(crate) struct Object {
 
 impl Object {
     pub(crate) fn root(map: Map<String, Value>) -> Self {
-        Self { path: String::new(), map }
+        Self {
+            path: String::new(),
+            map,
+        }
     }
 
     pub(crate) fn key(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        if self.path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.path)
+        }
     }
 
     /// A value that says something: not null.
@@ -69,25 +76,33 @@ impl Object {
 
     pub(crate) fn flag(&mut self, key: &str, problems: &mut Problems) -> Option<bool> {
         let value = self.take(key)?;
-        value.as_bool().or_else(|| self.mistyped(key, "is not true or false", problems))
+        value
+            .as_bool()
+            .or_else(|| self.mistyped(key, "is not true or false", problems))
     }
 
     pub(crate) fn integer(&mut self, key: &str, problems: &mut Problems) -> Option<i64> {
         let value = self.take(key)?;
-        value.as_i64().or_else(|| self.mistyped(key, "is not a whole number", problems))
+        value
+            .as_i64()
+            .or_else(|| self.mistyped(key, "is not a whole number", problems))
     }
 
     /// An id of a user or group.
     pub(crate) fn id(&mut self, key: &str, problems: &mut Problems) -> Option<u32> {
         let value = self.integer(key, problems)?;
-        u32::try_from(value).ok().or_else(|| self.mistyped(key, "is not an id", problems))
+        u32::try_from(value)
+            .ok()
+            .or_else(|| self.mistyped(key, "is not an id", problems))
     }
 
     pub(crate) fn array(&mut self, key: &str, problems: &mut Problems) -> Vec<Value> {
         match self.take(key) {
             None => Vec::new(),
             Some(Value::Array(values)) => values,
-            Some(_) => self.mistyped(key, "is not an array", problems).unwrap_or_default(),
+            Some(_) => self
+                .mistyped(key, "is not an array", problems)
+                .unwrap_or_default(),
         }
     }
 
@@ -104,7 +119,10 @@ impl Object {
 
     pub(crate) fn object(&mut self, key: &str, problems: &mut Problems) -> Option<Self> {
         match self.take(key)? {
-            Value::Object(map) => Some(Self { path: self.key(key), map }),
+            Value::Object(map) => Some(Self {
+                path: self.key(key),
+                map,
+            }),
             _ => self.mistyped(key, "is not an object", problems),
         }
     }
@@ -164,7 +182,10 @@ mod tests {
         }
         b.finish(&mut problems);
         root.finish(&mut problems);
-        assert_eq!(problems.to_string(), "\n  `b.c[0].e`: is not honoured\n  `k\\n`: is not honoured");
+        assert_eq!(
+            problems.to_string(),
+            "\n  `b.c[0].e`: is not honoured\n  `k\\n`: is not honoured"
+        );
     }
 
     #[test]
@@ -191,6 +212,10 @@ mod tests {
     fn a_long_list_is_cut() {
         let mut problems = Problems::default();
         (0..50).for_each(|at| problems.add(&at.to_string(), "is not honoured"));
-        assert!(problems.to_string().ends_with("`39`: is not honoured\n  and 10 more"));
+        assert!(
+            problems
+                .to_string()
+                .ends_with("`39`: is not honoured\n  and 10 more")
+        );
     }
 }

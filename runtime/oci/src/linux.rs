@@ -26,16 +26,25 @@ pub(crate) fn linux(config: &mut Object, problems: &mut Problems) -> Linux {
         return Linux::default();
     };
     namespaces(&mut linux, problems);
-    let limits = linux.object("resources", problems).map(|resources| limits(resources, problems)).unwrap_or_default();
+    let limits = linux
+        .object("resources", problems)
+        .map(|resources| limits(resources, problems))
+        .unwrap_or_default();
     let masked = covered(&mut linux, "maskedPaths", problems);
     // All of `/proc` is read-only here, and `/sys` is empty.
     covered(&mut linux, "readonlyPaths", problems);
     match linux.text("rootfsPropagation", problems).as_deref() {
         None | Some("" | "private" | "rprivate" | "slave" | "rslave") => {}
-        Some(_) => problems.add("linux.rootfsPropagation", "would let mounts be seen outside"),
+        Some(_) => problems.add(
+            "linux.rootfsPropagation",
+            "would let mounts be seen outside",
+        ),
     }
     linux.finish(problems);
-    let masked = masked.into_iter().filter(|path| path.starts_with("/proc")).collect();
+    let masked = masked
+        .into_iter()
+        .filter(|path| path.starts_with("/proc"))
+        .collect();
     Linux { limits, masked }
 }
 
@@ -45,8 +54,14 @@ fn namespaces(linux: &mut Object, problems: &mut Problems) {
         let key = namespace.key("type");
         match namespace.text("type", problems) {
             Some(kind) if REQUIRED.contains(&kind.as_str()) || ALSO.contains(&kind.as_str()) => {
-                if namespace.text("path", problems).is_some_and(|path| !path.is_empty()) {
-                    problems.add(&namespace.key("path"), "would join a namespace: every sandbox has its own");
+                if namespace
+                    .text("path", problems)
+                    .is_some_and(|path| !path.is_empty())
+                {
+                    problems.add(
+                        &namespace.key("path"),
+                        "would join a namespace: every sandbox has its own",
+                    );
                 }
                 asked.insert(kind);
             }
@@ -56,7 +71,10 @@ fn namespaces(linux: &mut Object, problems: &mut Problems) {
         namespace.finish(problems);
     }
     for kind in REQUIRED.iter().filter(|kind| !asked.contains(**kind)) {
-        problems.add("linux.namespaces", &format!("has no {kind}: the host's is never shared"));
+        problems.add(
+            "linux.namespaces",
+            &format!("has no {kind}: the host's is never shared"),
+        );
     }
 }
 
@@ -67,7 +85,10 @@ fn limits(mut resources: Object, problems: &mut Problems) -> Limits {
         // There is never swap: a limit of memory and swap together is that of memory.
         let swap = positive(memory.integer("swap", problems));
         if swap.is_some() && swap != limits.memory {
-            problems.add("linux.resources.memory.swap", "is not the memory limit: there is no swap here");
+            problems.add(
+                "linux.resources.memory.swap",
+                "is not the memory limit: there is no swap here",
+            );
         }
         memory.finish(problems);
     }
@@ -92,14 +113,30 @@ fn limits(mut resources: Object, problems: &mut Problems) -> Limits {
 
 /// -1 and 0 are how callers write "no limit".
 fn positive(limit: Option<i64>) -> Option<u64> {
-    limit.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0)
+    limit
+        .and_then(|limit| u64::try_from(limit).ok())
+        .filter(|limit| *limit > 0)
 }
 
 fn covered(linux: &mut Object, key: &str, problems: &mut Problems) -> Vec<PathBuf> {
-    let paths: Vec<PathBuf> = linux.texts(key, problems).into_iter().map(PathBuf::from).collect();
-    let ours = |path: &&PathBuf| !["/proc", "/sys"].iter().any(|root| path.starts_with(Path::new(root)));
+    let paths: Vec<PathBuf> = linux
+        .texts(key, problems)
+        .into_iter()
+        .map(PathBuf::from)
+        .collect();
+    let ours = |path: &&PathBuf| {
+        !["/proc", "/sys"]
+            .iter()
+            .any(|root| path.starts_with(Path::new(root)))
+    };
     for path in paths.iter().filter(ours) {
-        problems.add(&linux.key(key), &format!("{} lies neither below /proc nor below /sys", path.display().to_string().escape_debug()));
+        problems.add(
+            &linux.key(key),
+            &format!(
+                "{} lies neither below /proc nor below /sys",
+                path.display().to_string().escape_debug()
+            ),
+        );
     }
     paths
 }

@@ -29,19 +29,43 @@ pub(crate) fn mounts(config: &mut Object, problems: &mut Problems) -> Vec<Tmpfs>
         // For these file systems a label that means nothing.
         let source = mount.text("source", problems);
         let options = mount.texts("options", problems);
-        let own = OWN.iter().any(|(path, kinds)| Path::new(path) == destination && kinds.contains(&kind.as_str()));
+        let own = OWN
+            .iter()
+            .any(|(path, kinds)| Path::new(path) == destination && kinds.contains(&kind.as_str()));
         if !own && kind == "tmpfs" {
-            if !destination.is_absolute() || destination.components().any(|part| part == Component::ParentDir) {
+            if !destination.is_absolute()
+                || destination
+                    .components()
+                    .any(|part| part == Component::ParentDir)
+            {
                 problems.add(&place, "is not absolute and free of `..`");
             }
             if let Some(size) = size(&options, &mount.key("options"), problems) {
-                tmpfs.push(Tmpfs { path: destination, size });
+                tmpfs.push(Tmpfs {
+                    path: destination,
+                    size,
+                });
             }
         } else if !own {
-            let bind = kind == "bind" || options.iter().any(|option| option == "bind" || option == "rbind");
-            let from = source.map(|source| format!(" of {}", source.escape_debug())).unwrap_or_default();
-            let what = if bind { "a bind".to_owned() } else { format!("type `{}`", kind.escape_debug()) };
-            problems.add(&place, &format!("{what}{from} at {} is not honoured: a mount here is a tmpfs", destination.display().to_string().escape_debug()));
+            let bind = kind == "bind"
+                || options
+                    .iter()
+                    .any(|option| option == "bind" || option == "rbind");
+            let from = source
+                .map(|source| format!(" of {}", source.escape_debug()))
+                .unwrap_or_default();
+            let what = if bind {
+                "a bind".to_owned()
+            } else {
+                format!("type `{}`", kind.escape_debug())
+            };
+            problems.add(
+                &place,
+                &format!(
+                    "{what}{from} at {} is not honoured: a mount here is a tmpfs",
+                    destination.display().to_string().escape_debug()
+                ),
+            );
         }
         mount.finish(problems);
     }
@@ -53,7 +77,17 @@ fn size(options: &[String], key: &str, problems: &mut Problems) -> Option<u64> {
     let mut size = TMPFS_BYTES;
     let mut fine = true;
     for option in options {
-        let kept = matches!(option.as_str(), "nosuid" | "nodev" | "noexec" | "rw" | "strictatime" | "relatime" | "noatime" | "mode=1777");
+        let kept = matches!(
+            option.as_str(),
+            "nosuid"
+                | "nodev"
+                | "noexec"
+                | "rw"
+                | "strictatime"
+                | "relatime"
+                | "noatime"
+                | "mode=1777"
+        );
         match option.strip_prefix("size=").map(bytes) {
             Some(Some(bytes)) => size = bytes,
             None if kept => {}
@@ -74,5 +108,9 @@ fn bytes(text: &str) -> Option<u64> {
         b'g' | b'G' => (text.get(..text.len() - 1)?, 30),
         _ => (text, 0),
     };
-    number.parse::<u64>().ok()?.checked_mul(1 << shift).filter(|bytes| *bytes > 0 && i64::try_from(*bytes).is_ok())
+    number
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1 << shift)
+        .filter(|bytes| *bytes > 0 && i64::try_from(*bytes).is_ok())
 }

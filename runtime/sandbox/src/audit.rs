@@ -7,7 +7,7 @@ mod target;
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -44,7 +44,13 @@ impl Sink {
             Audit::Stderr => (stderr()?, false),
             Audit::File(path) => (append(path)?, true),
         };
-        Ok(Some(Self { out, json, sandbox: sandbox.to_owned(), told: HashSet::new(), full: false }))
+        Ok(Some(Self {
+            out,
+            json,
+            sandbox: sandbox.to_owned(),
+            told: HashSet::new(),
+            full: false,
+        }))
     }
 
     /// Tells a refusal once.
@@ -63,15 +69,29 @@ impl Sink {
         let refusal = if self.full { &last } else { refusal };
         self.told.insert(key);
         let line = if self.json {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+            let now = SystemTime::now()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap_or(Duration::ZERO);
             line::json(refusal, &self.sandbox, now)
         } else {
             line::text(refusal)
         };
-        let failed = |err: std::io::Error| SysError::new("write", "the audit line", Errno::from_raw(err.raw_os_error().unwrap_or(0)));
+        let failed = |err: std::io::Error| {
+            SysError::new(
+                "write",
+                "the audit line",
+                Errno::from_raw(err.raw_os_error().unwrap_or(0)),
+            )
+        };
         match self.out.write_all(line.as_bytes()) {
-            // Whoever read stderr has gone; the sandbox runs on.
-            Err(err) if !self.json && err.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            // Whoever reads stderr has gone or is far behind; the sandbox runs on. A file that cannot be written is an error: it was
+            // asked for by name.
+            Err(err)
+                if !self.json
+                    && matches!(err.kind(), ErrorKind::BrokenPipe | ErrorKind::WouldBlock) =>
+            {
+                Ok(())
+            }
             other => other.map_err(failed),
         }
     }
@@ -85,20 +105,36 @@ impl AsFd for Sink {
 
 fn stderr() -> std::result::Result<File, Cause> {
     let duplicate = std::io::stderr().as_fd().try_clone_to_owned();
-    Ok(duplicate.map(File::from).map_err(|err| SysError::new("fcntl", "stderr", Errno::from_raw(err.raw_os_error().unwrap_or(0))))?)
+    Ok(duplicate.map(File::from).map_err(|err| {
+        SysError::new(
+            "fcntl",
+            "stderr",
+            Errno::from_raw(err.raw_os_error().unwrap_or(0)),
+        )
+    })?)
 }
 
 fn append(path: &Path) -> std::result::Result<File, Cause> {
-    let failed = |error| Cause::File { path: path.to_owned(), error };
+    let failed = |error| Cause::File {
+        path: path.to_owned(),
+        error,
+    };
     // Not through a link, which may have been put there for us; and not waiting for the reader of a fifo.
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let file = OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags.bits()).open(path).map_err(failed)?;
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(flags.bits())
+        .open(path)
+        .map_err(failed)?;
     if file.metadata().map_err(failed)?.is_file() {
         return Ok(file);
     }
     Err(Cause::Refused {
         problem: format!("{} is no regular file", path.display()),
-        fix: "name a file to append to, or leave --audit out: refusals then go to stderr".to_owned(),
+        fix: "name a file to append to, or leave --audit out: refusals then go to stderr"
+            .to_owned(),
     })
 }
 
@@ -111,7 +147,10 @@ pub(crate) struct Auditor {
 
 impl Auditor {
     pub(crate) fn new(listener: OwnedFd, plan: &Plan) -> Result<Self> {
-        Ok(Self { listener: Listener::new(listener)?, scope: Scope::of(plan) })
+        Ok(Self {
+            listener: Listener::new(listener)?,
+            scope: Scope::of(plan),
+        })
     }
 
     /// Looks at one call and lets it go on. `false` when nobody is left who could make one.
@@ -123,7 +162,9 @@ impl Auditor {
         if !watch.iter().any(Watch::has_data) {
             return Ok(false);
         }
-        let Some(call) = self.listener.receive()? else { return Ok(true) };
+        let Some(call) = self.listener.receive()? else {
+            return Ok(true);
+        };
         let attempt = target::attempt(&call);
         // Asked after the reading: what was read was the caller's own.
         let told = match attempt.and_then(|attempt| judge::judge(&self.scope, &attempt)) {
@@ -149,14 +190,21 @@ mod tests {
     use super::*;
 
     fn refusal(target: &str) -> Refusal {
-        Refusal { refused: "write", target: target.into(), reason: "the image is read-only".into(), fix: None }
+        Refusal {
+            refused: "write",
+            target: target.into(),
+            reason: "the image is read-only".into(),
+            fix: None,
+        }
     }
 
     #[test]
     fn a_line_is_told_once_and_the_file_does_not_grow_for_ever() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("audit");
-        let mut sink = Sink::open(&Audit::File(path.clone()), "s1").unwrap().unwrap();
+        let mut sink = Sink::open(&Audit::File(path.clone()), "s1")
+            .unwrap()
+            .unwrap();
         for i in 0..600 {
             sink.tell(&refusal(&format!("/x{i}"))).unwrap();
             sink.tell(&refusal("/x0")).unwrap();
@@ -164,12 +212,25 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text.lines().count(), LINES_MAX + 1);
         assert_eq!(text.matches("\"/x0\"").count(), 1);
-        assert!(text.lines().last().unwrap().contains("\"refused\":\"more\""), "{text}");
+        assert!(
+            text.lines()
+                .last()
+                .unwrap()
+                .contains("\"refused\":\"more\""),
+            "{text}"
+        );
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
 
         // Another run adds to it.
-        Sink::open(&Audit::File(path.clone()), "s2").unwrap().unwrap().tell(&refusal("/y")).unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), LINES_MAX + 2);
+        Sink::open(&Audit::File(path.clone()), "s2")
+            .unwrap()
+            .unwrap()
+            .tell(&refusal("/y"))
+            .unwrap();
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap().lines().count(),
+            LINES_MAX + 2
+        );
     }
 
     #[test]
@@ -177,8 +238,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let link = dir.path().join("link");
         symlink(dir.path().join("elsewhere"), &link).unwrap();
-        for path in [link, dir.path().to_owned(), "/dev/null".into(), dir.path().join("no/such")] {
-            let err = Sink::open(&Audit::File(path.clone()), "s1").unwrap_err().to_string();
+        for path in [
+            link,
+            dir.path().to_owned(),
+            "/dev/null".into(),
+            dir.path().join("no/such"),
+        ] {
+            let err = Sink::open(&Audit::File(path.clone()), "s1")
+                .unwrap_err()
+                .to_string();
             assert!(err.contains(path.to_str().unwrap()), "{err}");
         }
         assert!(!dir.path().join("elsewhere").exists());

@@ -45,7 +45,11 @@ pub(crate) struct Group {
 
 /// Makes the groups of a plan, with their limits, and opens for each the file by which the child joins.
 pub(crate) fn make(plans: &[CgroupPlan], id: &str) -> std::result::Result<Cgroups, Cause> {
-    let mut cgroups = Cgroups { groups: Vec::new(), join: Vec::new(), janitor: None };
+    let mut cgroups = Cgroups {
+        groups: Vec::new(),
+        join: Vec::new(),
+        janitor: None,
+    };
     for plan in plans {
         cgroups.groups.push(Group::make(&plan.dir, id)?);
     }
@@ -55,33 +59,60 @@ pub(crate) fn make(plans: &[CgroupPlan], id: &str) -> std::result::Result<Cgroup
         for (file, value) in &plan.settings {
             let path = plan.dir.join(file);
             let setting = open_beneath(&group.dir, Path::new(file), OFlag::O_WRONLY)?;
-            directory::write_value(&setting, value.as_bytes(), &format!("{}, {value:?}", path.display()))?;
+            directory::write_value(
+                &setting,
+                value.as_bytes(),
+                &format!("{}, {value:?}", path.display()),
+            )?;
         }
         let tasks = if plan.v2 { "cgroup.procs" } else { "tasks" };
-        cgroups.join.push(open_beneath(&group.dir, Path::new(tasks), OFlag::O_WRONLY)?);
+        cgroups
+            .join
+            .push(open_beneath(&group.dir, Path::new(tasks), OFlag::O_WRONLY)?);
     }
     Ok(cgroups)
 }
 
 /// In the child: enters every group. `0` is the writer itself, whatever its pid namespace.
 pub(crate) fn join(groups: &[OwnedFd]) -> Result<()> {
-    groups.iter().try_for_each(|group| directory::write_value(group, b"0", "the tasks of a group, \"0\""))
+    groups
+        .iter()
+        .try_for_each(|group| directory::write_value(group, b"0", "the tasks of a group, \"0\""))
 }
 
 /// Removes groups that nobody holds: those of sandboxes whose supervisor and janitor were both killed. Returns their paths.
 ///
 /// # Errors
 /// A directory of the host's cgroups cannot be read.
-pub fn sweep(places: &airtight_plan::Cgroup) -> std::result::Result<Vec<PathBuf>, crate::LaunchError> {
-    let dirs = places.v1.values().chain(places.v2.as_ref().map(|v2| &v2.dir));
+pub fn sweep(
+    places: &airtight_plan::Cgroup,
+) -> std::result::Result<Vec<PathBuf>, crate::LaunchError> {
+    let dirs = places
+        .v1
+        .values()
+        .chain(places.v2.as_ref().map(|v2| &v2.dir));
     let mut swept = Vec::new();
     for dir in dirs {
-        let file = |error| Cause::File { path: dir.clone(), error };
-        let entries = std::fs::read_dir(dir).map_err(file).map_err(crate::LaunchError::at("sweep"))?;
+        let file = |error| Cause::File {
+            path: dir.clone(),
+            error,
+        };
+        let entries = std::fs::read_dir(dir)
+            .map_err(file)
+            .map_err(crate::LaunchError::at("sweep"))?;
         for entry in entries.filter_map(io::Result::ok) {
             let path = entry.path();
-            let ours = path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.starts_with("airtight-"));
-            let young = || entry.metadata().and_then(|meta| meta.modified()).ok().and_then(|made| made.elapsed().ok());
+            let ours = path
+                .file_name()
+                .and_then(OsStr::to_str)
+                .is_some_and(|name| name.starts_with("airtight-"));
+            let young = || {
+                entry
+                    .metadata()
+                    .and_then(|meta| meta.modified())
+                    .ok()
+                    .and_then(|made| made.elapsed().ok())
+            };
             // Another sweep may be faster: what it has removed is not there to be opened.
             if ours
                 && young().is_none_or(|age| age > SETTLED)
@@ -116,7 +147,10 @@ impl Drop for Cgroups {
 
 impl Group {
     fn make(path: &Path, id: &str) -> std::result::Result<Self, Cause> {
-        let at = |error| Cause::File { path: path.to_owned(), error };
+        let at = |error| Cause::File {
+            path: path.to_owned(),
+            error,
+        };
         let taken = || Cause::Refused {
             problem: format!("a sandbox with the id {id} holds {}", path.display()),
             fix: "wait for its end, or choose another id".to_owned(),
@@ -140,7 +174,11 @@ impl Group {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
-        Ok(Self { parent: File::open(parent)?, name: name.into(), dir: File::open(path)? })
+        Ok(Self {
+            parent: File::open(parent)?,
+            name: name.into(),
+            dir: File::open(path)?,
+        })
     }
 
     /// Kills whatever is left inside and removes the directory.
@@ -158,30 +196,107 @@ impl Group {
     /// A number read from the list may belong to another process by the time of the signal: a descriptor is made for it first, and only
     /// one that is on the list after that is killed.
     fn kill_members(&self) -> Result<()> {
-        let held: Vec<(i32, OwnedFd)> =
-            self.members()?.into_iter().filter_map(|pid| signal::pidfd_open(pid).ok().map(|fd| (pid, fd))).collect();
+        let held: Vec<(i32, OwnedFd)> = self
+            .members()?
+            .into_iter()
+            .filter_map(|pid| signal::pidfd_open(pid).ok().map(|fd| (pid, fd)))
+            .collect();
         let still = self.members()?;
         for (_, pidfd) in held.iter().filter(|(pid, _)| still.contains(pid)) {
             // Ended meanwhile, or out of our reach: the next round sees which.
             drop(signal::pidfd_send_signal(pidfd, signal::SIGKILL));
         }
         // One is enough to wait for: the rest of the round is the next one's. None: the last one has left the list and not yet the group.
-        let mut watches: Vec<Watch<'_>> = held.iter().map(|(_, pidfd)| Watch::readable(pidfd.as_fd())).collect();
+        let mut watches: Vec<Watch<'_>> = held
+            .iter()
+            .map(|(_, pidfd)| Watch::readable(pidfd.as_fd()))
+            .collect();
         poll(&mut watches, Some(ROUND)).map(drop)
     }
 
     fn members(&self) -> Result<Vec<i32>> {
         // Opened anew each time: an open list of cgroup v1 is up to a second old.
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let list = nix::fcntl::openat(&self.dir, "cgroup.procs", flags, nix::sys::stat::Mode::empty())
-            .map_err(|errno| self.failed("openat", errno))?;
+        let list = nix::fcntl::openat(
+            &self.dir,
+            "cgroup.procs",
+            flags,
+            nix::sys::stat::Mode::empty(),
+        )
+        .map_err(|errno| self.failed("openat", errno))?;
         let text = io::read_to_string(File::from(list))
             .map_err(|err| self.failed("read", Errno::from_raw(err.raw_os_error().unwrap_or(0))))?;
         // 0 is a process that this pid namespace does not show.
-        Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect())
+        Ok(text
+            .lines()
+            .filter_map(|line| line.parse().ok())
+            .filter(|pid| *pid > 0)
+            .collect())
     }
 
     fn failed(&self, call: &'static str, errno: Errno) -> SysError {
         SysError::new(call, format!("{:?}", self.name), errno)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::{ProbeInput, probe};
+
+    /// A directory of the caller's own where groups can be made, or a word on why the test is skipped.
+    fn place() -> Option<PathBuf> {
+        let found = probe(&ProbeInput::default()).cgroup;
+        let dir = found.v1.get("pids").cloned().or(found.v2.map(|v2| v2.dir));
+        if dir.is_none() {
+            assert!(
+                std::env::var_os("AIRTIGHT_MUST_RUN").is_none(),
+                "no cgroup may be made here"
+            );
+            eprintln!("skipped: no cgroup may be made here");
+        }
+        dir
+    }
+
+    #[test]
+    fn privileged_a_group_is_its_makers_until_it_is_let_go_and_is_removed_with_what_is_in_it() {
+        let Some(dir) = place() else { return };
+        let path = dir.join(format!("airtight-test-{}", std::process::id()));
+        let first = Group::make(&path, "x").unwrap();
+        let taken = Group::make(&path, "x").unwrap_err().to_string();
+        assert!(
+            taken.contains("a sandbox with the id x holds") && taken.contains("fix: "),
+            "{taken}"
+        );
+
+        let mut sleeper = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
+        std::fs::write(path.join("cgroup.procs"), sleeper.id().to_string()).unwrap();
+        // As after a kill of the supervisor and of its janitor: the lock goes with the last descriptor.
+        drop(first);
+        let second = Group::make(&path, "x").unwrap();
+        assert_eq!(
+            sleeper.wait().unwrap().code(),
+            None,
+            "what was left inside is killed"
+        );
+        second.remove().unwrap();
+        assert!(!path.exists());
+        second.remove().unwrap();
+    }
+
+    #[test]
+    fn privileged_a_sweep_leaves_what_is_held_or_young() {
+        let Some(dir) = place() else { return };
+        let path = dir.join(format!("airtight-young-{}", std::process::id()));
+        let group = Group::make(&path, "x").unwrap();
+        let places = airtight_plan::Cgroup {
+            v1: [("pids".to_owned(), dir)].into(),
+            v2: None,
+        };
+        assert!(!sweep(&places).unwrap().contains(&path));
+        assert!(path.exists());
+        group.remove().unwrap();
     }
 }

@@ -66,6 +66,8 @@ fn execute(program: &CString, control: &OwnedFd) -> ! {
         let null = directory::open_path(Path::new("/dev/null"), OFlag::O_RDWR)?;
         process::place(&null, 0)?;
         process::place(&null, 1)?;
+        // Its own number goes with the rest below, and must not be closed twice.
+        drop(null);
         process::place_exactly(control, CONTROL)?;
         process::close_above(CONTROL)
     };

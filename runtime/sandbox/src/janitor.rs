@@ -5,11 +5,12 @@ use std::io::{PipeReader, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use airtight_sys::landlock::{Restriction, Rights, Rule};
 use airtight_sys::namespace::{self, Forked};
 use airtight_sys::poll::{Watch, poll};
 use airtight_sys::process::{self, exit_now};
 use airtight_sys::seccomp::{Insn, Notify, install};
-use airtight_sys::{Result, SysError, credentials, signal};
+use airtight_sys::{Result, SysError, credentials, landlock, signal};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sched::CloneFlags;
@@ -18,6 +19,8 @@ use crate::cgroup::Group;
 use crate::error::Cause;
 use crate::seccomp::{stub, stub_length};
 
+/// Of the file rights that are asked for; newer ones are not needed.
+const LANDLOCK_ABI: u32 = 5;
 /// How long the supervisor waits for the janitor's end; it goes on by itself after that.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -64,7 +67,13 @@ impl Janitor {
     /// Forks it. The caller has one thread and its signals held.
     pub(crate) fn start(groups: &[Group]) -> std::result::Result<Self, Cause> {
         let pipe = std::io::pipe();
-        let (watch, alive) = pipe.map_err(|err| SysError::new("pipe2", "", Errno::from_raw(err.raw_os_error().unwrap_or(0))))?;
+        let (watch, alive) = pipe.map_err(|err| {
+            SysError::new(
+                "pipe2",
+                "",
+                Errno::from_raw(err.raw_os_error().unwrap_or(0)),
+            )
+        })?;
         let supervisor = signal::pidfd_open(nix::unistd::getpid().as_raw())?;
         match namespace::clone_into(CloneFlags::empty())? {
             Forked::Parent { pidfd, .. } => Ok(Self { pidfd, alive }),
@@ -92,19 +101,54 @@ fn serve(groups: &[Group], watch: &PipeReader, supervisor: &OwnedFd) -> Result<(
     process::new_session()?;
     signal::close_streams()?;
     let mut keep: Vec<BorrowedFd<'_>> = vec![watch.as_fd(), supervisor.as_fd()];
-    keep.extend(groups.iter().flat_map(|group| [group.parent.as_fd(), group.dir.as_fd()]));
+    keep.extend(
+        groups
+            .iter()
+            .flat_map(|group| [group.parent.as_fd(), group.dir.as_fd()]),
+    );
     process::close_all_but(&keep)?;
-    confine()?;
+    confine(groups)?;
     // The pipe ends when the supervisor says so; its pidfd when it is killed while a copy of the pipe is still open in the child.
-    poll(&mut [Watch::readable(watch.as_fd()), Watch::readable(supervisor.as_fd())], None)?;
+    poll(
+        &mut [
+            Watch::readable(watch.as_fd()),
+            Watch::readable(supervisor.as_fd()),
+        ],
+        None,
+    )?;
     groups.iter().try_for_each(Group::remove)
 }
 
-/// The files of a group belong to the caller's uid, and the caller owns the user namespace of what is inside: neither removing nor killing
-/// takes a capability.
-fn confine() -> Result<()> {
+/// As root the top directory of a hierarchy has no write bit, hence the one capability; killing takes none, since the caller owns the user
+/// namespace of what is inside. Landlock leaves it the hierarchies alone, where the kernel has Landlock.
+fn confine(groups: &[Group]) -> Result<()> {
     process::set_not_dumpable()?;
     process::set_no_new_privs()?;
-    credentials::clear_capabilities()?;
+    let abi = landlock::abi()?.min(LANDLOCK_ABI);
+    if abi > 0 {
+        let rule = |group: &Group| {
+            Ok(Rule {
+                at: group.parent.try_clone()?.into(),
+                directory: true,
+                rights: Rights::Write,
+            })
+        };
+        let rules = groups.iter().map(rule).collect::<std::io::Result<Vec<_>>>();
+        let rules = rules.map_err(|err| {
+            SysError::new(
+                "fcntl",
+                "F_DUPFD_CLOEXEC",
+                Errno::from_raw(err.raw_os_error().unwrap_or(0)),
+            )
+        })?;
+        landlock::restrict(&Restriction {
+            abi,
+            rules: &rules,
+            bind_tcp: None,
+            connect_tcp: None,
+            scopes: false,
+        })?;
+    }
+    credentials::keep_dac_override()?;
     install(&PROGRAM, Notify::No).map(drop)
 }

@@ -57,19 +57,19 @@ const LEAKS: [(&str, bool); 13] = [
     ("kallsyms", false),
 ];
 
-const CAP_SETGID: u32 = 6;
-const CAP_SETUID: u32 = 7;
-const CAP_SYS_ADMIN: u32 = 21;
-
 /// What this host gives to this process.
 #[must_use]
 pub fn probe(input: &ProbeInput) -> HostFacts {
-    let status = read("/proc/self/status");
-    let kernel = version(&read("/proc/sys/kernel/osrelease"));
+    let release = read("/proc/sys/kernel/osrelease");
+    let kernel = version(&release);
     let euid = nix::unistd::geteuid().as_raw();
-    let privileged = [CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN].iter().all(|bit| effective(&status) & (1 << bit) != 0);
+    let privileged = facts::is_administrator();
     HostFacts {
-        arch: if cfg!(target_arch = "aarch64") { Arch::Arm64 } else { Arch::Amd64 },
+        arch: if cfg!(target_arch = "aarch64") {
+            Arch::Arm64
+        } else {
+            Arch::Amd64
+        },
         kernel,
         euid,
         egid: nix::unistd::getegid().as_raw(),
@@ -79,39 +79,53 @@ pub fn probe(input: &ProbeInput) -> HostFacts {
         seccomp_notify: kernel >= (5, 5) && seccomp::action_available(action::USER_NOTIF),
         landlock_abi: landlock::abi().unwrap_or(0),
         // In a user namespace, with extended attributes of the user kind.
-        overlay: kernel >= (5, 11) && has_overlay(),
+        overlay: kernel >= (5, 11) && has_overlay(&release),
         idmapped_mounts: kernel >= (5, 19),
         // Opening writes nothing. The file takes the host's own root only, so rootless and nested callers do not have this control.
-        memfd_noexec: kernel >= (6, 6) && File::options().write(true).open("/proc/sys/vm/memfd_noexec").is_ok(),
+        memfd_noexec: kernel >= (6, 6)
+            && File::options()
+                .write(true)
+                .open("/proc/sys/vm/memfd_noexec")
+                .is_ok(),
         mdwe: facts::has_deny_write_execute(),
         ipv6: Path::new("/proc/self/net/if_inet6").exists(),
-        subids: if privileged { None } else { subids::subids(input, euid) },
+        subids: if privileged {
+            None
+        } else {
+            subids::subids(input, euid)
+        },
         cgroup: own_cgroup(),
-        proc_to_mask: LEAKS.iter().filter(|(name, _)| fs::symlink_metadata(Path::new("/proc").join(name)).is_ok()).map(masked).collect(),
+        proc_to_mask: LEAKS
+            .iter()
+            .filter(|(name, _)| fs::symlink_metadata(Path::new("/proc").join(name)).is_ok())
+            .map(masked)
+            .collect(),
         nofile_hard: getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(_, hard)| hard),
         gate: gate(input),
     }
 }
 
 fn masked((name, directory): &(&str, bool)) -> Masked {
-    Masked { path: name.into(), directory: *directory }
+    Masked {
+        path: name.into(),
+        directory: *directory,
+    }
 }
 
 /// Procfs and configuration: bounded by who writes them, this host's root. Empty when it cannot be read.
 fn read(path: impl AsRef<Path>) -> String {
-    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    fs::read(path)
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default()
 }
 
 /// `6.18.44-rc1` is 6.18. Nonsense is older than everything.
 fn version(release: &str) -> (u32, u32) {
-    let mut numbers = release.trim().split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse().ok());
+    let mut numbers = release
+        .trim()
+        .split(|c: char| !c.is_ascii_digit())
+        .map_while(|number| number.parse().ok());
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
-}
-
-/// `CapEff` of `/proc/self/status`.
-fn effective(status: &str) -> u64 {
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
 }
 
 fn user_namespaces(privileged: bool) -> Have {
@@ -125,14 +139,21 @@ fn user_namespaces(privileged: bool) -> Have {
 }
 
 /// The second and third are switches of Debian and of Ubuntu, absent elsewhere.
-fn namespaces_by(privileged: bool, most: Option<u64>, debian: Option<u64>, apparmor: Option<u64>) -> Have {
+fn namespaces_by(
+    privileged: bool,
+    most: Option<u64>,
+    debian: Option<u64>,
+    apparmor: Option<u64>,
+) -> Have {
     let no = |why: &str| Have::No(why.to_owned());
     match (most, debian, apparmor) {
         (None, _, _) => no("this kernel has none (CONFIG_USER_NS)"),
-        (Some(0), _, _) => no("user.max_user_namespaces is 0; sysctl -w user.max_user_namespaces=15000"),
-        (_, Some(0), _) if !privileged => {
-            no("kernel.unprivileged_userns_clone is 0; sysctl -w kernel.unprivileged_userns_clone=1, or run as root")
+        (Some(0), _, _) => {
+            no("user.max_user_namespaces is 0; sysctl -w user.max_user_namespaces=15000")
         }
+        (_, Some(0), _) if !privileged => no(
+            "kernel.unprivileged_userns_clone is 0; sysctl -w kernel.unprivileged_userns_clone=1, or run as root",
+        ),
         (_, _, Some(1..)) if !privileged => no(
             "kernel.apparmor_restrict_unprivileged_userns is on; load an AppArmor profile for airtight with `userns,`, or run as root",
         ),
@@ -141,22 +162,38 @@ fn namespaces_by(privileged: bool, most: Option<u64>, debian: Option<u64>, appar
 }
 
 /// Listed, or a module that the kernel loads when it is asked for.
-fn has_overlay() -> bool {
-    let listed = read("/proc/filesystems").lines().any(|line| line.split_whitespace().last() == Some("overlay"));
-    let release = read("/proc/sys/kernel/osrelease");
-    let modules = || PathBuf::from(format!("/lib/modules/{}/kernel/fs/overlayfs", release.trim()));
+fn has_overlay(release: &str) -> bool {
+    let listed = read("/proc/filesystems")
+        .lines()
+        .any(|line| line.split_whitespace().last() == Some("overlay"));
+    let modules = || {
+        PathBuf::from(format!(
+            "/lib/modules/{}/kernel/fs/overlayfs",
+            release.trim()
+        ))
+    };
     listed || modules().is_dir()
 }
 
 fn own_cgroup() -> Cgroup {
     let writable = |path: &Path| nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).is_ok();
-    cgroup::places(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"), &writable, &|path| read(path))
+    cgroup::places(
+        &read("/proc/self/cgroup"),
+        &read("/proc/self/mountinfo"),
+        &writable,
+        &|path| read(path),
+    )
 }
 
 /// Beside our own executable, by the link that the kernel keeps; then where a package puts it.
 fn gate(input: &ProbeInput) -> Option<PathBuf> {
-    let beside = fs::read_link("/proc/self/exe").ok().map(|exe| exe.with_file_name("airtight-gate"));
-    beside.into_iter().chain([input.gate.clone()]).find(|path| path.is_file())
+    let beside = fs::read_link("/proc/self/exe")
+        .ok()
+        .map(|exe| exe.with_file_name("airtight-gate"));
+    beside
+        .into_iter()
+        .chain([input.gate.clone()])
+        .find(|path| path.is_file())
 }
 
 #[cfg(test)]
@@ -165,18 +202,15 @@ mod tests {
 
     #[test]
     fn releases_are_compared_by_their_first_two_numbers() {
-        for (release, want) in
-            [("6.18.44-fc\n", (6, 18)), ("5.4.0-150-generic", (5, 4)), ("6.1-rc3", (6, 1)), ("", (0, 0)), ("x.y", (0, 0))]
-        {
+        for (release, want) in [
+            ("6.18.44-fc\n", (6, 18)),
+            ("5.4.0-150-generic", (5, 4)),
+            ("6.1-rc3", (6, 1)),
+            ("", (0, 0)),
+            ("x.y", (0, 0)),
+        ] {
             assert_eq!(version(release), want, "{release}");
         }
-    }
-
-    #[test]
-    fn capabilities_are_those_that_take_effect() {
-        let status = "Name:\tx\nCapPrm:\t000001ffffffffff\nCapEff:\t00000000002000c0\n";
-        assert_eq!(effective(status), 1 << CAP_SYS_ADMIN | 1 << CAP_SETUID | 1 << CAP_SETGID);
-        assert_eq!(effective("CapEff:\tnonsense"), 0);
     }
 
     #[test]
@@ -185,10 +219,22 @@ mod tests {
             ("plain", (false, Some(9), None, None), ""),
             ("all on", (false, Some(9), Some(1), Some(0)), ""),
             ("not built in", (true, None, None, None), "CONFIG_USER_NS"),
-            ("none left", (true, Some(0), None, None), "user.max_user_namespaces=15000"),
-            ("debian", (false, Some(9), Some(0), None), "kernel.unprivileged_userns_clone=1"),
+            (
+                "none left",
+                (true, Some(0), None, None),
+                "user.max_user_namespaces=15000",
+            ),
+            (
+                "debian",
+                (false, Some(9), Some(0), None),
+                "kernel.unprivileged_userns_clone=1",
+            ),
             ("debian, as root", (true, Some(9), Some(0), None), ""),
-            ("ubuntu", (false, Some(9), None, Some(1)), "AppArmor profile"),
+            (
+                "ubuntu",
+                (false, Some(9), None, Some(1)),
+                "AppArmor profile",
+            ),
             ("ubuntu, as root", (true, Some(9), None, Some(1)), ""),
         ] {
             let (privileged, most, debian, apparmor) = facts;

@@ -31,7 +31,10 @@ impl Signals {
     pub(crate) fn hold() -> Result<Self> {
         let mask = Mask::all_but_faults();
         let before = mask.apply()?;
-        Ok(Self { fd: SignalFd::new(&mask)?, before })
+        Ok(Self {
+            fd: SignalFd::new(&mask)?,
+            before,
+        })
     }
 }
 
@@ -90,7 +93,10 @@ pub(crate) fn run(running: Running<'_>) -> std::result::Result<Ended, LaunchErro
         Status::Exited(code) => Outcome::Exited(code),
         Status::Signaled(signal) => Outcome::Signaled(signal),
     };
-    Ok(Ended { outcome, stamps: supervisor.stamps })
+    Ok(Ended {
+        outcome,
+        stamps: supervisor.stamps,
+    })
 }
 
 #[derive(Debug)]
@@ -124,7 +130,14 @@ struct Ready {
 
 impl<'a> Supervisor<'a> {
     fn new(running: Running<'a>) -> Result<Self> {
-        let Running { plan, child, control, gate, signals, sink } = running;
+        let Running {
+            plan,
+            child,
+            control,
+            gate,
+            signals,
+            sink,
+        } = running;
         let mut timer = Timer::new()?;
         if let Some(millis) = plan.timeout_millis {
             timer.start(Duration::from_millis(millis))?;
@@ -181,26 +194,44 @@ impl<'a> Supervisor<'a> {
 
     fn wait(&self) -> Result<Ready> {
         let optional = |fd: Option<BorrowedFd<'a>>| fd.map_or(Watch::nothing(), Watch::readable);
-        let [r0, r1, r2, r3] = self.relay.as_ref().map_or([Watch::nothing(); 4], Relay::watches);
+        let [r0, r1, r2, r3] = self
+            .relay
+            .as_ref()
+            .map_or([Watch::nothing(); 4], Relay::watches);
         let mut watches = [
             Watch::readable(self.child),
             Watch::readable(self.signals.fd.as_fd()),
-            self.control.as_ref().map_or(Watch::nothing(), |fd| Watch::readable(fd.as_fd())),
+            self.control
+                .as_ref()
+                .map_or(Watch::nothing(), |fd| Watch::readable(fd.as_fd())),
             optional(self.gate),
             Watch::readable(self.timer.as_fd()),
-            self.auditor.as_ref().map_or(Watch::nothing(), |auditor| Watch::readable(auditor.as_fd())),
+            self.auditor
+                .as_ref()
+                .map_or(Watch::nothing(), |auditor| Watch::readable(auditor.as_fd())),
             r0,
             r1,
             r2,
             r3,
         ];
         poll(&mut watches, None)?;
-        let [child, signals, control, gate, timer, auditor, relay @ ..] = watches.map(|watch| watch.is_ready());
-        Ok(Ready { child, signals, control, gate, timer, auditor, relay })
+        let [child, signals, control, gate, timer, auditor, relay @ ..] =
+            watches.map(|watch| watch.is_ready());
+        Ok(Ready {
+            child,
+            signals,
+            control,
+            gate,
+            timer,
+            auditor,
+            relay,
+        })
     }
 
     fn audit(&mut self) -> Result<()> {
-        let (Some(auditor), Some(sink)) = (&mut self.auditor, &mut self.sink) else { return Ok(()) };
+        let (Some(auditor), Some(sink)) = (&mut self.auditor, &mut self.sink) else {
+            return Ok(());
+        };
         if !auditor.serve(sink)? {
             // Nobody is left under the filter.
             self.auditor = None;
@@ -209,7 +240,9 @@ impl<'a> Supervisor<'a> {
     }
 
     fn hear(&mut self) -> Result<()> {
-        let Some(control) = &self.control else { return Ok(()) };
+        let Some(control) = &self.control else {
+            return Ok(());
+        };
         match rendezvous::hear(control)? {
             Message::Failed { step, message } => self.fail(LaunchError::Child { step, message }),
             Message::NoExec { program, errno } => self.fail(LaunchError::Exec { program, errno }),
@@ -224,7 +257,10 @@ impl<'a> Supervisor<'a> {
     /// The child is gone, so that its end of the socket is closed: what it said last is not lost.
     fn hear_the_rest(&mut self) -> Result<()> {
         while let Some(control) = &self.control {
-            if !poll(&mut [Watch::readable(control.as_fd())], Some(Duration::ZERO))? {
+            if !poll(
+                &mut [Watch::readable(control.as_fd())],
+                Some(Duration::ZERO),
+            )? {
                 break;
             }
             self.hear()?;
@@ -293,7 +329,10 @@ impl<'a> Supervisor<'a> {
 
 fn send(child: BorrowedFd<'_>, number: i32) -> Result<()> {
     match signal::pidfd_send_signal(child, number) {
-        Err(SysError { errno: Errno::ESRCH, .. }) => Ok(()),
+        Err(SysError {
+            errno: Errno::ESRCH,
+            ..
+        }) => Ok(()),
         other => other,
     }
 }
@@ -306,5 +345,128 @@ pub(crate) fn kill_and_reap(child: BorrowedFd<'_>) -> Result<Status> {
         if let Some(status) = signal::reap(child)? {
             return Ok(status);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use airtight_plan::{Audit, GateAudit, GatePlan, Terminal};
+    use airtight_sys::socket::seqpacket_pair;
+
+    use super::*;
+
+    fn plan(timeout_millis: Option<u64>) -> Plan {
+        Plan {
+            id: "t".into(),
+            parent: vec![],
+            child: vec![],
+            gate: Some(GatePlan {
+                sandbox: "t".into(),
+                endpoints: vec![],
+                published: vec![],
+                on_death: GateDeath::Kill,
+                audit: GateAudit::Off,
+                landlock_abi: 0,
+            }),
+            audit: Audit::Off,
+            terminal: Terminal::Inherit,
+            timeout_millis,
+            shortfalls: vec![],
+        }
+    }
+
+    /// A shell in the place of the sandbox's pid 1.
+    #[expect(clippy::zombie_processes, reason = "the supervisor reaps it")]
+    fn shell(script: &str) -> OwnedFd {
+        let child = Command::new("/bin/sh")
+            .args(["-c", script])
+            .spawn()
+            .unwrap();
+        signal::pidfd_open(i32::try_from(child.id()).unwrap()).unwrap()
+    }
+
+    fn supervise(
+        script: &str,
+        timeout_millis: Option<u64>,
+        say: &[Message],
+        gate: Option<&OwnedFd>,
+    ) -> String {
+        let (control, theirs) = seqpacket_pair().unwrap();
+        for message in say {
+            rendezvous::tell(&theirs, message).unwrap();
+        }
+        drop(theirs);
+        let child = shell(script);
+        let ended = run(Running {
+            plan: &plan(timeout_millis),
+            child: child.as_fd(),
+            control,
+            gate: gate.map(AsFd::as_fd),
+            signals: Signals::hold().unwrap(),
+            sink: None,
+        });
+        assert_eq!(
+            signal::reap(&child).unwrap_err().errno,
+            Errno::ECHILD,
+            "{script}: it is reaped"
+        );
+        match ended {
+            Ok(ended) => format!("{:?} {}", ended.outcome, ended.stamps.len()),
+            Err(err) => err.to_string(),
+        }
+    }
+
+    #[test]
+    fn each_end_of_a_sandbox_is_told_as_what_it_was() {
+        let failed = Message::Failed {
+            step: "rootfs".into(),
+            message: "mount(): EPERM".into(),
+        };
+        let missing = Message::NoExec {
+            program: "/bin/x".into(),
+            errno: Errno::ENOENT,
+        };
+        let stamp = Message::Stamp {
+            step: "Proc".into(),
+            at: Duration::from_millis(1),
+        };
+        for (name, script, timeout, say, want) in [
+            ("its code", "exit 7", None, vec![stamp], "Exited(7) 1"),
+            ("a signal", "kill -9 $$", None, vec![], "Signaled(9) 0"),
+            (
+                "the time-out",
+                "exec sleep 1000",
+                Some(50),
+                vec![],
+                "TimedOut 0",
+            ),
+            ("in time", "exit 0", Some(60_000), vec![], "Exited(0) 0"),
+            (
+                "a failed step",
+                "exit 125",
+                None,
+                vec![failed],
+                "inside the sandbox, rootfs: mount(): EPERM",
+            ),
+            (
+                "no program",
+                "exit 125",
+                None,
+                vec![missing],
+                "cannot execute /bin/x: No such file or directory",
+            ),
+        ] {
+            assert_eq!(supervise(script, timeout, &say, None), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_sandbox_does_not_outlive_its_gate() {
+        let gate = shell("exit 1");
+        let told = supervise("exec sleep 1000", None, &[], Some(&gate));
+        assert!(told.starts_with("the gate died"), "{told}");
+        assert_eq!(signal::reap(&gate).unwrap(), Some(Status::Exited(1)));
     }
 }

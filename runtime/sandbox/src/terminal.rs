@@ -40,8 +40,11 @@ impl Relay {
     /// Takes the master that the child made.
     pub(crate) fn start(master: OwnedFd) -> Result<Self> {
         // Ours alone: no other process shares this open file, so that the flag disturbs nobody.
-        fcntl(&master, FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK))
-            .map_err(|errno| SysError::new("fcntl", "F_SETFL, O_NONBLOCK", errno))?;
+        fcntl(
+            &master,
+            FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK),
+        )
+        .map_err(|errno| SysError::new("fcntl", "F_SETFL, O_NONBLOCK", errno))?;
         let stdin = duplicate(io::stdin())?;
         let raw = if terminal::is_terminal(&stdin) {
             // A release build aborts on a panic, and then only the hook can put the terminal back.
@@ -56,14 +59,21 @@ impl Relay {
         };
         let input = Flow::new(stdin, duplicate(&master)?, Some(END_OF_INPUT));
         let output = Flow::new(File::from(master), duplicate(io::stdout())?, None);
-        let relay = Self { input, output, _raw: raw };
+        let relay = Self {
+            input,
+            output,
+            _raw: raw,
+        };
         relay.resize();
         Ok(relay)
     }
 
     /// Gives the sandbox's terminal the size of the caller's, if that has one.
     pub(crate) fn resize(&self) {
-        if let (Ok(size), Some(master)) = (terminal::size(io::stdin()).or_else(|_| terminal::size(io::stdout())), &self.output.from) {
+        if let (Ok(size), Some(master)) = (
+            terminal::size(io::stdin()).or_else(|_| terminal::size(io::stdout())),
+            &self.output.from,
+        ) {
             // The other side may be gone; then there is nobody to draw for.
             drop(terminal::set_size(master, size));
         }
@@ -99,7 +109,12 @@ impl Relay {
 
 impl Flow {
     fn new(from: File, to: File, last: Option<u8>) -> Self {
-        Self { from: Some(from), to: Some(to), waiting: VecDeque::new(), last }
+        Self {
+            from: Some(from),
+            to: Some(to),
+            waiting: VecDeque::new(),
+            last,
+        }
     }
 
     fn is_open(&self) -> bool {
@@ -119,7 +134,9 @@ impl Flow {
         if readable && let Some(from) = &mut self.from {
             let mut buffer = [0; CHUNK];
             match from.read(&mut buffer) {
-                Ok(length) if length > 0 => self.waiting.extend(buffer.get(..length).unwrap_or_default()),
+                Ok(length) if length > 0 => self
+                    .waiting
+                    .extend(buffer.get(..length).unwrap_or_default()),
                 Err(err) if is_passing(&err) => {}
                 // EIO is how a master tells that the last user of the other side has gone.
                 Ok(_) | Err(_) => {
@@ -147,8 +164,17 @@ fn is_passing(err: &io::Error) -> bool {
 }
 
 fn duplicate(fd: impl AsFd) -> Result<File> {
-    let failed = |err: io::Error| SysError::new("fcntl", "F_DUPFD_CLOEXEC", Errno::from_raw(err.raw_os_error().unwrap_or(0)));
-    fd.as_fd().try_clone_to_owned().map(File::from).map_err(failed)
+    let failed = |err: io::Error| {
+        SysError::new(
+            "fcntl",
+            "F_DUPFD_CLOEXEC",
+            Errno::from_raw(err.raw_os_error().unwrap_or(0)),
+        )
+    };
+    fd.as_fd()
+        .try_clone_to_owned()
+        .map(File::from)
+        .map_err(failed)
 }
 
 #[cfg(test)]
@@ -157,7 +183,15 @@ mod tests {
 
     fn flow(last: Option<u8>) -> (io::PipeWriter, Flow, io::PipeReader) {
         let ((from, writer), (reader, to)) = (io::pipe().unwrap(), io::pipe().unwrap());
-        (writer, Flow::new(File::from(OwnedFd::from(from)), File::from(OwnedFd::from(to)), last), reader)
+        (
+            writer,
+            Flow::new(
+                File::from(OwnedFd::from(from)),
+                File::from(OwnedFd::from(to)),
+                last,
+            ),
+            reader,
+        )
     }
 
     fn turn(flow: &mut Flow) {

@@ -15,8 +15,13 @@ const LONGEST: usize = 4 << 20;
 /// # Errors
 /// `/proc/self/stat` cannot be read or says nothing of them.
 pub fn erase() -> Result<()> {
-    let failed = |errno| SysError { call: "open", args: "\"/proc/self/stat\"".to_owned(), errno };
-    let stat = fs::read("/proc/self/stat").map_err(|err| failed(Errno::from_raw(err.raw_os_error().unwrap_or(0))))?;
+    let failed = |errno| SysError {
+        call: "open",
+        args: "\"/proc/self/stat\"".to_owned(),
+        errno,
+    };
+    let stat = fs::read("/proc/self/stat")
+        .map_err(|err| failed(Errno::from_raw(err.raw_os_error().unwrap_or(0))))?;
     let (start, end) = bounds(&stat).ok_or_else(|| failed(Errno::EPROTO))?;
     // SAFETY: the kernel says that its copy of our argument strings is at `start..end`, on the stack of the first thread, which is mapped
     // and writable while the process lives. Rust reads them only through `std::env::args`, as strings that end at a zero, and no thread
@@ -29,7 +34,10 @@ pub fn erase() -> Result<()> {
 fn bounds(stat: &[u8]) -> Option<(usize, usize)> {
     let after_name = stat.iter().rposition(|byte| *byte == b')')?;
     let rest = std::str::from_utf8(stat.get(after_name + 1..)?).ok()?;
-    let mut fields = rest.split_ascii_whitespace().skip(48 - 3).map(|field| field.parse().ok());
+    let mut fields = rest
+        .split_ascii_whitespace()
+        .skip(48 - 3)
+        .map(|field| field.parse().ok());
     let (start, end) = (fields.next()??, fields.next()??);
     (start > 0 && start <= end && end - start <= LONGEST).then_some((start, end))
 }
@@ -41,11 +49,19 @@ mod tests {
     #[test]
     fn the_bounds_are_found_behind_any_name_and_nonsense_is_refused() {
         let stat = |name: &str, start: &str, end: &str| {
-            format!("7 ({name}) S {} {start} {end} 0 0 0", "0 ".repeat(44).trim_end()).into_bytes()
+            format!(
+                "7 ({name}) S {} {start} {end} 0 0 0",
+                "0 ".repeat(44).trim_end()
+            )
+            .into_bytes()
         };
         for (name, stat, want) in [
             ("plain", stat("sh", "4096", "4100"), Some((4096, 4100))),
-            ("brackets and blanks in the name", stat("a) S 1 (b", "4096", "4100"), Some((4096, 4100))),
+            (
+                "brackets and blanks in the name",
+                stat("a) S 1 (b", "4096", "4100"),
+                Some((4096, 4100)),
+            ),
             ("no permission", stat("sh", "0", "0"), None),
             ("backwards", stat("sh", "4100", "4096"), None),
             ("too long", stat("sh", "4096", "99999999999"), None),

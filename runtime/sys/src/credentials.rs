@@ -1,6 +1,6 @@
 //! Ids and capabilities of this process.
 
-use caps::{CapSet, CapsHashSet};
+use caps::{CapSet, Capability, CapsHashSet};
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid};
 
@@ -26,16 +26,32 @@ pub fn set_ids(uid: u32, gid: u32, groups: Option<&[u32]>) -> Result<()> {
 /// # Errors
 /// `capset(2)`'s; `EPERM` when a set is not empty after it.
 pub fn clear_capabilities() -> Result<()> {
+    reduce_to(&CapsHashSet::default())
+}
+
+/// The same, but for `CAP_DAC_OVERRIDE` if it is held: what root may do to directories without a write bit.
+///
+/// # Errors
+/// `capset(2)`'s; `EPERM` when the sets are not so after it.
+pub fn keep_dac_override() -> Result<()> {
+    let held = caps::read(None, CapSet::Permitted)
+        .map_err(|_| SysError::new("capget", format!("{:?}", CapSet::Permitted), Errno::EPERM))?;
+    reduce_to(&held.into_iter().filter(|capability| *capability == Capability::CAP_DAC_OVERRIDE).collect())
+}
+
+fn reduce_to(keep: &CapsHashSet) -> Result<()> {
     let fail = |call, set: CapSet| move |_| SysError::new(call, format!("{set:?}"), Errno::EPERM);
     caps::clear(None, CapSet::Ambient).map_err(fail("prctl", CapSet::Ambient))?;
+    let none = CapsHashSet::default();
     // Effective before permitted: what is effective must be permitted.
-    for set in [CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
-        caps::set(None, set, &CapsHashSet::default()).map_err(fail("capset", set))?;
+    let sets = [(CapSet::Inheritable, &none), (CapSet::Effective, keep), (CapSet::Permitted, keep)];
+    for (set, want) in sets {
+        caps::set(None, set, want).map_err(fail("capset", set))?;
     }
-    for set in [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
+    for (set, want) in sets.into_iter().chain([(CapSet::Ambient, &none)]) {
         let left = caps::read(None, set).map_err(fail("capget", set))?;
-        if !left.is_empty() {
-            return Err(SysError::new("capset", format!("{set:?} keeps {left:?}"), Errno::EPERM));
+        if left != *want {
+            return Err(SysError::new("capset", format!("{set:?} is {left:?}"), Errno::EPERM));
         }
     }
     Ok(())

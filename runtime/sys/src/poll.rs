@@ -32,7 +32,14 @@ impl<'a> Watch<'a> {
     }
 
     fn new(fd: RawFd, events: i16) -> Self {
-        Self(libc::pollfd { fd, events, revents: 0 }, std::marker::PhantomData)
+        Self(
+            libc::pollfd {
+                fd,
+                events,
+                revents: 0,
+            },
+            std::marker::PhantomData,
+        )
     }
 
     /// Something to read or write, or an end or error that the next read or write will tell.
@@ -54,7 +61,9 @@ impl<'a> Watch<'a> {
 /// `poll(2)`'s; `EINTR` is waited over.
 pub fn poll(watches: &mut [Watch<'_>], limit: Option<Duration>) -> Result<bool> {
     // Rounded up, so that a wait never ends before its time.
-    let millis = limit.map_or(-1, |time| i32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX));
+    let millis = limit.map_or(-1, |time| {
+        i32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
+    });
     let count = libc::nfds_t::try_from(watches.len()).unwrap_or(libc::nfds_t::MAX);
     loop {
         // SAFETY: `Watch` is transparent over pollfd, and the slice holds `count` of them for the kernel to read and write.
@@ -62,7 +71,13 @@ pub fn poll(watches: &mut [Watch<'_>], limit: Option<Duration>) -> Result<bool> 
         match (ready, Errno::last()) {
             (0.., _) => return Ok(ready > 0),
             (_, Errno::EINTR) => {}
-            (_, errno) => return Err(SysError { call: "poll", args: format!("{} descriptors", watches.len()), errno }),
+            (_, errno) => {
+                return Err(SysError {
+                    call: "poll",
+                    args: format!("{} descriptors", watches.len()),
+                    errno,
+                });
+            }
         }
     }
 }
@@ -78,9 +93,18 @@ impl Timer {
     /// `timerfd_create(2)`'s.
     pub fn new() -> Result<Self> {
         // SAFETY: integers only.
-        let fd = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) };
+        let fd = unsafe {
+            libc::timerfd_create(
+                libc::CLOCK_MONOTONIC,
+                libc::TFD_CLOEXEC | libc::TFD_NONBLOCK,
+            )
+        };
         if fd < 0 {
-            return Err(SysError { call: "timerfd_create", args: "CLOCK_MONOTONIC".into(), errno: Errno::last() });
+            return Err(SysError {
+                call: "timerfd_create",
+                args: "CLOCK_MONOTONIC".into(),
+                errno: Errno::last(),
+            });
         }
         // SAFETY: the kernel has just made this descriptor for us alone.
         Ok(Self(unsafe { File::from_raw_fd(fd) }))
@@ -97,13 +121,25 @@ impl Timer {
             tv_sec: libc::time_t::try_from(after.as_secs()).unwrap_or(libc::time_t::MAX),
             tv_nsec: libc::c_long::from(after.subsec_nanos().cast_signed()),
         };
-        let time = libc::itimerspec { it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
+        let time = libc::itimerspec {
+            it_interval: libc::timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            },
+            it_value: value,
+        };
         // SAFETY: the kernel reads one itimerspec at the pointer, which is live; a null old value is allowed.
-        let ret = unsafe { libc::timerfd_settime(self.0.as_raw_fd(), 0, &raw const time, std::ptr::null_mut()) };
+        let ret = unsafe {
+            libc::timerfd_settime(self.0.as_raw_fd(), 0, &raw const time, std::ptr::null_mut())
+        };
         if ret == 0 {
             return Ok(());
         }
-        Err(SysError { call: "timerfd_settime", args: format!("{after:?}"), errno: Errno::last() })
+        Err(SysError {
+            call: "timerfd_settime",
+            args: format!("{after:?}"),
+            errno: Errno::last(),
+        })
     }
 
     /// Takes the event, so that the timer is readable again only at its next end.
@@ -130,7 +166,11 @@ mod tests {
         let (reader, mut writer) = std::io::pipe().unwrap();
         let (silent, _open) = std::io::pipe().unwrap();
         writer.write_all(b"x").unwrap();
-        let mut watches = [Watch::nothing(), Watch::readable(silent.as_fd()), Watch::readable(reader.as_fd())];
+        let mut watches = [
+            Watch::nothing(),
+            Watch::readable(silent.as_fd()),
+            Watch::readable(reader.as_fd()),
+        ];
         assert!(poll(&mut watches, None).unwrap());
         assert_eq!(watches.map(|watch| watch.is_ready()), [false, false, true]);
         assert!(!poll(&mut watches[..2], Some(Duration::ZERO)).unwrap());

@@ -38,15 +38,22 @@ pub enum Notify {
 /// # Errors
 /// `EINVAL` for a program that the kernel does not take, `EACCES` without `no_new_privs`.
 pub fn install(program: &[Insn], notify: Notify) -> Result<Option<OwnedFd>> {
-    let len = u16::try_from(program.len()).map_err(|_| failed("seccomp", program.len(), Errno::EINVAL))?;
-    let prog = libc::sock_fprog { len, filter: program.as_ptr().cast::<libc::sock_filter>().cast_mut() };
+    let len = u16::try_from(program.len())
+        .map_err(|_| failed("seccomp", program.len(), Errno::EINVAL))?;
+    let prog = libc::sock_fprog {
+        len,
+        filter: program.as_ptr().cast::<libc::sock_filter>().cast_mut(),
+    };
     match notify {
         Notify::No => load(&prog, 0).map(|_| None),
         Notify::Yes => {
             // While the supervisor looks at a call, only a fatal signal may interrupt it: else a signal handler without SA_RESTART
             // (Go's preemption) makes the payload repeat the call for ever. Since 5.19; older kernels answer EINVAL.
             let with_listener = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
-            let fd = match load(&prog, with_listener | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV) {
+            let fd = match load(
+                &prog,
+                with_listener | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
+            ) {
                 Err(err) if err.errno == Errno::EINVAL => load(&prog, with_listener)?,
                 other => other?,
             };
@@ -59,10 +66,24 @@ pub fn install(program: &[Insn], notify: Notify) -> Result<Option<OwnedFd>> {
 
 fn load(prog: &libc::sock_fprog, flags: libc::c_ulong) -> Result<libc::c_long> {
     // SAFETY: the kernel reads `len` instructions at `filter`; both come from one slice in `install`, which outlives this call.
-    let ret = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, std::ptr::from_ref(prog)) };
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flags,
+            std::ptr::from_ref(prog),
+        )
+    };
     if ret < 0 {
-        let args = format!("SECCOMP_SET_MODE_FILTER, {flags:#x}, {} instructions", prog.len);
-        return Err(SysError { call: "seccomp", args, errno: Errno::last() });
+        let args = format!(
+            "SECCOMP_SET_MODE_FILTER, {flags:#x}, {} instructions",
+            prog.len
+        );
+        return Err(SysError {
+            call: "seccomp",
+            args,
+            errno: Errno::last(),
+        });
     }
     Ok(ret)
 }
@@ -71,7 +92,14 @@ fn load(prog: &libc::sock_fprog, flags: libc::c_ulong) -> Result<libc::c_long> {
 #[must_use]
 pub fn action_available(action: u32) -> bool {
     // SAFETY: the kernel reads four bytes at the pointer, which is a live u32 of this frame.
-    unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, std::ptr::from_ref(&action)) == 0 }
+    unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_GET_ACTION_AVAIL,
+            0,
+            std::ptr::from_ref(&action),
+        ) == 0
+    }
 }
 
 /// A call of the sandbox that waits for an answer.
@@ -108,10 +136,19 @@ impl Listener {
     /// # Errors
     /// `EINVAL` where the kernel has no notifications.
     pub fn new(fd: OwnedFd) -> Result<Self> {
-        let mut sizes = libc::seccomp_notif_sizes { seccomp_notif: 0, seccomp_notif_resp: 0, seccomp_data: 0 };
+        let mut sizes = libc::seccomp_notif_sizes {
+            seccomp_notif: 0,
+            seccomp_notif_resp: 0,
+            seccomp_data: 0,
+        };
         // SAFETY: the kernel writes one `seccomp_notif_sizes` at the pointer, which is a live one of this frame.
         let ret = unsafe {
-            libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_NOTIF_SIZES, 0, std::ptr::from_mut(&mut sizes))
+            libc::syscall(
+                libc::SYS_seccomp,
+                libc::SECCOMP_GET_NOTIF_SIZES,
+                0,
+                std::ptr::from_mut(&mut sizes),
+            )
         };
         if ret < 0 {
             return Err(failed("seccomp", "SECCOMP_GET_NOTIF_SIZES", Errno::last()));
@@ -133,17 +170,34 @@ impl Listener {
         self.request.fill(0);
         // SAFETY: the kernel writes `sizes.seccomp_notif` bytes at the pointer; `new` made the buffer at least that long.
         let ret = unsafe {
-            libc::ioctl(self.fd.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, self.request.as_mut_ptr())
+            libc::ioctl(
+                self.fd.as_raw_fd(),
+                libc::SECCOMP_IOCTL_NOTIF_RECV,
+                self.request.as_mut_ptr(),
+            )
         };
         if ret < 0 {
             let errno = Errno::last();
             let passing = matches!(errno, Errno::ENOENT | Errno::EINTR | Errno::EAGAIN);
-            return if passing { Ok(None) } else { Err(failed("ioctl", "SECCOMP_IOCTL_NOTIF_RECV", errno)) };
+            return if passing {
+                Ok(None)
+            } else {
+                Err(failed("ioctl", "SECCOMP_IOCTL_NOTIF_RECV", errno))
+            };
         }
         // id:u64, pid:u32, flags:u32, then seccomp_data { nr:i32, arch:u32, instruction_pointer:u64, args:[u64;6] }.
-        let [id, pid_flags, nr_arch, _, args @ ..] = self.request.as_slice() else { return Ok(None) };
-        let Some(args) = args.first_chunk::<6>() else { return Ok(None) };
-        Ok(Some(Notification { id: *id, pid: low(*pid_flags), nr: low(*nr_arch).cast_signed(), args: *args }))
+        let [id, pid_flags, nr_arch, _, args @ ..] = self.request.as_slice() else {
+            return Ok(None);
+        };
+        let Some(args) = args.first_chunk::<6>() else {
+            return Ok(None);
+        };
+        Ok(Some(Notification {
+            id: *id,
+            pid: low(*pid_flags),
+            nr: low(*nr_arch).cast_signed(),
+            args: *args,
+        }))
     }
 
     /// Lets the call go on. A caller that died meanwhile is no error.
@@ -159,7 +213,11 @@ impl Listener {
         }
         // SAFETY: the kernel reads `sizes.seccomp_notif_resp` bytes at the pointer; `new` made the buffer at least that long.
         let ret = unsafe {
-            libc::ioctl(self.fd.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, self.response.as_mut_ptr())
+            libc::ioctl(
+                self.fd.as_raw_fd(),
+                libc::SECCOMP_IOCTL_NOTIF_SEND,
+                self.response.as_mut_ptr(),
+            )
         };
         match (ret, Errno::last()) {
             (0, _) | (_, Errno::ENOENT) => Ok(()),
@@ -188,5 +246,9 @@ fn low(word: u64) -> u32 {
 }
 
 fn failed(call: &'static str, args: impl std::fmt::Display, errno: Errno) -> SysError {
-    SysError { call, args: args.to_string(), errno }
+    SysError {
+        call,
+        args: args.to_string(),
+        errno,
+    }
 }

@@ -11,7 +11,8 @@ use nix::errno::Errno;
 use crate::error::{Result, SysError};
 
 pub use libc::{
-    SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH,
+    SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP,
+    SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH,
 };
 
 /// How a process ended.
@@ -28,7 +29,9 @@ pub struct Mask(libc::sigset_t);
 
 impl std::fmt::Debug for Mask {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries((1..=64).filter(|signal| self.has(*signal))).finish()
+        f.debug_set()
+            .entries((1..=64).filter(|signal| self.has(*signal)))
+            .finish()
     }
 }
 
@@ -47,7 +50,15 @@ impl Mask {
     #[must_use]
     pub fn all_but_faults() -> Self {
         let mut mask = Self::all();
-        for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGABRT, libc::SIGSYS] {
+        for signal in [
+            libc::SIGSEGV,
+            libc::SIGBUS,
+            libc::SIGFPE,
+            libc::SIGILL,
+            libc::SIGTRAP,
+            libc::SIGABRT,
+            libc::SIGSYS,
+        ] {
             // SAFETY: the set is initialised and the numbers are signals.
             unsafe { libc::sigdelset(&raw mut mask.0, signal) };
         }
@@ -67,7 +78,8 @@ impl Mask {
     pub fn apply(&self) -> Result<Self> {
         let mut before = MaybeUninit::uninit();
         // SAFETY: the kernel reads our set and writes the one before; both pointers are to live sets.
-        let ret = unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const self.0, before.as_mut_ptr()) };
+        let ret =
+            unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const self.0, before.as_mut_ptr()) };
         if ret != 0 {
             return Err(failed("rt_sigprocmask", "SIG_SETMASK", Errno::last()));
         }
@@ -105,7 +117,13 @@ impl SignalFd {
     /// `signalfd4(2)`'s.
     pub fn new(mask: &Mask) -> Result<Self> {
         // SAFETY: the kernel reads the set at the pointer, which is live.
-        let fd = unsafe { libc::signalfd(-1, &raw const mask.0, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+        let fd = unsafe {
+            libc::signalfd(
+                -1,
+                &raw const mask.0,
+                libc::SFD_CLOEXEC | libc::SFD_NONBLOCK,
+            )
+        };
         if fd < 0 {
             return Err(failed("signalfd4", "-1", Errno::last()));
         }
@@ -123,7 +141,11 @@ impl SignalFd {
             // `ssi_signo` comes first.
             Ok(_) => Ok(info.first_chunk().map(|number| i32::from_ne_bytes(*number))),
             Err(err) if err.kind() == ErrorKind::WouldBlock => Ok(None),
-            Err(err) => Err(failed("read", "signalfd", Errno::from_raw(err.raw_os_error().unwrap_or(0)))),
+            Err(err) => Err(failed(
+                "read",
+                "signalfd",
+                Errno::from_raw(err.raw_os_error().unwrap_or(0)),
+            )),
         }
     }
 }
@@ -155,8 +177,20 @@ pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
 pub fn pidfd_send_signal(pidfd: impl AsFd, signal: i32) -> Result<()> {
     let fd = pidfd.as_fd().as_raw_fd();
     // SAFETY: integers, and a null siginfo, which asks for what kill(2) would send.
-    let ret = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, std::ptr::null::<libc::siginfo_t>(), 0) };
-    if ret == 0 { Ok(()) } else { Err(failed("pidfd_send_signal", signal, Errno::last())) }
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            fd,
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    if ret == 0 {
+        Ok(())
+    } else {
+        Err(failed("pidfd_send_signal", signal, Errno::last()))
+    }
 }
 
 /// Reaps the child of `pidfd` if it has ended.
@@ -184,7 +218,13 @@ fn wait(of: libc::idtype_t, id: libc::id_t) -> Result<Option<(i32, Status)>> {
         match (ret, Errno::last()) {
             (0, _) => break,
             (_, Errno::EINTR) => {}
-            (_, errno) => return Err(SysError { call: "waitid", args: String::new(), errno }),
+            (_, errno) => {
+                return Err(SysError {
+                    call: "waitid",
+                    args: String::new(),
+                    errno,
+                });
+            }
         }
     }
     // SAFETY: zeroed is a valid siginfo, and the kernel may have written over it.
@@ -194,7 +234,10 @@ fn wait(of: libc::idtype_t, id: libc::id_t) -> Result<Option<(i32, Status)>> {
     // SAFETY: as above.
     let status = unsafe { info.si_status() };
     Ok((pid != 0).then(|| match info.si_code {
-        libc::CLD_EXITED => (pid, Status::Exited(u8::try_from(status & 0xff).unwrap_or(u8::MAX))),
+        libc::CLD_EXITED => (
+            pid,
+            Status::Exited(u8::try_from(status & 0xff).unwrap_or(u8::MAX)),
+        ),
         _ => (pid, Status::Signaled(status)),
     }))
 }
@@ -210,7 +253,13 @@ pub fn wait_for(mask: &Mask) -> Result<i32> {
         match (signal, Errno::last()) {
             (1.., _) => return Ok(signal),
             (_, Errno::EINTR) => {}
-            (_, errno) => return Err(SysError { call: "rt_sigtimedwait", args: String::new(), errno }),
+            (_, errno) => {
+                return Err(SysError {
+                    call: "rt_sigtimedwait",
+                    args: String::new(),
+                    errno,
+                });
+            }
         }
     }
 }
@@ -223,7 +272,15 @@ pub fn wait_for(mask: &Mask) -> Result<i32> {
 pub fn kill(pid: i32, signal: i32) -> Result<()> {
     // SAFETY: integers only.
     let ret = unsafe { libc::kill(pid, signal) };
-    if ret == 0 { Ok(()) } else { Err(SysError { call: "kill", args: String::new(), errno: Errno::last() }) }
+    if ret == 0 {
+        Ok(())
+    } else {
+        Err(SysError {
+            call: "kill",
+            args: String::new(),
+            errno: Errno::last(),
+        })
+    }
 }
 
 /// Closes 0, 1 and 2, for a process that will never write again.
@@ -233,7 +290,11 @@ pub fn kill(pid: i32, signal: i32) -> Result<()> {
 pub fn close_streams() -> Result<()> {
     // SAFETY: integers only; std's handles of these numbers own nothing, and the caller uses none of them again.
     let ret = unsafe { libc::syscall(libc::SYS_close_range, 0, 2, 0) };
-    if ret == 0 { Ok(()) } else { Err(failed("close_range", "0, 2", Errno::last())) }
+    if ret == 0 {
+        Ok(())
+    } else {
+        Err(failed("close_range", "0, 2", Errno::last()))
+    }
 }
 
 /// Stops this process until its `SIGCONT`.
@@ -242,11 +303,19 @@ pub fn close_streams() -> Result<()> {
 /// None in practice; `kill(2)`'s.
 pub fn stop_self() -> Result<()> {
     // SAFETY: an integer only.
-    if unsafe { libc::raise(libc::SIGSTOP) } == 0 { Ok(()) } else { Err(failed("raise", "SIGSTOP", Errno::last())) }
+    if unsafe { libc::raise(libc::SIGSTOP) } == 0 {
+        Ok(())
+    } else {
+        Err(failed("raise", "SIGSTOP", Errno::last()))
+    }
 }
 
 fn failed(call: &'static str, args: impl std::fmt::Display, errno: Errno) -> SysError {
-    SysError { call, args: args.to_string(), errno }
+    SysError {
+        call,
+        args: args.to_string(),
+        errno,
+    }
 }
 
 #[cfg(test)]
@@ -257,16 +326,31 @@ mod tests {
 
     #[test]
     fn a_mask_holds_what_it_says() {
-        for (signal, all, but_faults) in [(SIGTERM, true, true), (libc::SIGSEGV, true, false), (SIGCHLD, true, true), (0, false, false)] {
-            assert_eq!((Mask::all().has(signal), Mask::all_but_faults().has(signal)), (all, but_faults), "{signal}");
+        for (signal, all, but_faults) in [
+            (SIGTERM, true, true),
+            (libc::SIGSEGV, true, false),
+            (SIGCHLD, true, true),
+            (0, false, false),
+        ] {
+            assert_eq!(
+                (Mask::all().has(signal), Mask::all_but_faults().has(signal)),
+                (all, but_faults),
+                "{signal}"
+            );
         }
     }
 
     #[test]
     fn a_child_is_reaped_by_its_descriptor_with_its_status() {
-        for (script, want) in [("exit 7", Status::Exited(7)), ("kill -9 $$", Status::Signaled(SIGKILL))] {
+        for (script, want) in [
+            ("exit 7", Status::Exited(7)),
+            ("kill -9 $$", Status::Signaled(SIGKILL)),
+        ] {
             #[expect(clippy::zombie_processes, reason = "reap() waits for it")]
-            let child = Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
+            let child = Command::new("/bin/sh")
+                .args(["-c", script])
+                .spawn()
+                .unwrap();
             let pidfd = pidfd_open(i32::try_from(child.id()).unwrap()).unwrap();
             crate::poll::poll(&mut [crate::poll::Watch::readable(pidfd.as_fd())], None).unwrap();
             assert_eq!(reap(&pidfd).unwrap(), Some(want), "{script}");

@@ -29,8 +29,13 @@ impl Raw {
     /// `ENOTTY` when `fd` is no terminal, `EBUSY` when one is raw already.
     pub fn enter(fd: impl AsFd) -> Result<Self> {
         let before = attributes(&fd)?;
-        let own = fd.as_fd().try_clone_to_owned().map_err(|err| failed("dup", Errno::from_raw(err.raw_os_error().unwrap_or(0))))?;
-        let Ok(mut slot) = BEFORE.lock() else { return Err(failed("tcsetattr", Errno::EBUSY)) };
+        let own = fd
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|err| failed("dup", Errno::from_raw(err.raw_os_error().unwrap_or(0))))?;
+        let Ok(mut slot) = BEFORE.lock() else {
+            return Err(failed("tcsetattr", Errno::EBUSY));
+        };
         if slot.is_some() {
             return Err(failed("tcsetattr", Errno::EBUSY));
         }
@@ -71,10 +76,22 @@ pub fn is_terminal(fd: impl AsFd) -> bool {
 /// # Errors
 /// `ENOTTY`.
 pub fn size(fd: impl AsFd) -> Result<Size> {
-    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     // SAFETY: the kernel writes one winsize at the pointer, which is live.
     let ret = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
-    if ret == 0 { Ok(Size { rows: size.ws_row, columns: size.ws_col }) } else { Err(failed("ioctl(TIOCGWINSZ)", Errno::last())) }
+    if ret == 0 {
+        Ok(Size {
+            rows: size.ws_row,
+            columns: size.ws_col,
+        })
+    } else {
+        Err(failed("ioctl(TIOCGWINSZ)", Errno::last()))
+    }
 }
 
 /// Sets it, on a pty master for the slave's side, whose foreground group gets `SIGWINCH`.
@@ -82,10 +99,19 @@ pub fn size(fd: impl AsFd) -> Result<Size> {
 /// # Errors
 /// `ENOTTY`, `EIO` when the other side is gone.
 pub fn set_size(fd: impl AsFd, size: Size) -> Result<()> {
-    let size = libc::winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = libc::winsize {
+        ws_row: size.rows,
+        ws_col: size.columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     // SAFETY: the kernel reads one winsize at the pointer, which is live.
     let ret = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
-    if ret == 0 { Ok(()) } else { Err(failed("ioctl(TIOCSWINSZ)", Errno::last())) }
+    if ret == 0 {
+        Ok(())
+    } else {
+        Err(failed("ioctl(TIOCSWINSZ)", Errno::last()))
+    }
 }
 
 fn attributes(fd: impl AsFd) -> Result<libc::termios> {
@@ -100,12 +126,26 @@ fn attributes(fd: impl AsFd) -> Result<libc::termios> {
 
 fn set_attributes(fd: impl AsFd, to: &libc::termios) -> Result<()> {
     // SAFETY: tcsetattr reads one termios at the pointer, which is live and initialised.
-    let ret = unsafe { libc::tcsetattr(fd.as_fd().as_raw_fd(), libc::TCSADRAIN, std::ptr::from_ref(to)) };
-    if ret == 0 { Ok(()) } else { Err(failed("tcsetattr", Errno::last())) }
+    let ret = unsafe {
+        libc::tcsetattr(
+            fd.as_fd().as_raw_fd(),
+            libc::TCSADRAIN,
+            std::ptr::from_ref(to),
+        )
+    };
+    if ret == 0 {
+        Ok(())
+    } else {
+        Err(failed("tcsetattr", Errno::last()))
+    }
 }
 
 fn failed(call: &'static str, errno: Errno) -> SysError {
-    SysError { call, args: String::new(), errno }
+    SysError {
+        call,
+        args: String::new(),
+        errno,
+    }
 }
 
 #[cfg(test)]
@@ -120,7 +160,11 @@ mod tests {
         assert!(!is_terminal(&null));
         assert_eq!(Raw::enter(&null).unwrap_err().errno, Errno::ENOTTY);
 
-        let pty = OpenOptions::new().read(true).write(true).open("/dev/ptmx").unwrap();
+        let pty = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/ptmx")
+            .unwrap();
         let local = |fd: &std::fs::File| attributes(fd).unwrap().c_lflag;
         let before = local(&pty);
         let raw = Raw::enter(&pty).unwrap();
@@ -129,7 +173,20 @@ mod tests {
         drop(raw);
         assert_eq!(local(&pty), before);
 
-        set_size(&pty, Size { rows: 7, columns: 99 }).unwrap();
-        assert_eq!(size(&pty).unwrap(), Size { rows: 7, columns: 99 });
+        set_size(
+            &pty,
+            Size {
+                rows: 7,
+                columns: 99,
+            },
+        )
+        .unwrap();
+        assert_eq!(
+            size(&pty).unwrap(),
+            Size {
+                rows: 7,
+                columns: 99
+            }
+        );
     }
 }

@@ -5,15 +5,34 @@ use crate::{Attempt, address, syscall};
 pub(crate) fn attempt(name: &str, args: &[&str]) -> Option<Attempt> {
     let first = args.first().copied().unwrap_or_default();
     if name == "call" {
-        return Some(first.parse::<i64>().map_err(|_| libc::EINVAL).and_then(|number| syscall(number, [0; 6])).map(|ret| ret.to_string()));
+        return Some(
+            first
+                .parse::<i64>()
+                .map_err(|_| libc::EINVAL)
+                .and_then(|number| syscall(number, [0; 6]))
+                .map(|ret| ret.to_string()),
+        );
     }
     if name == "i386-call" {
         return Some(i386_getpid());
     }
     let me = std::process::id() as usize;
     let (number, args): (i64, [usize; 6]) = match name {
-        "unshare-user" => (libc::SYS_unshare, [libc::CLONE_NEWUSER as usize, 0, 0, 0, 0, 0]),
-        "clone-user" => (libc::SYS_clone, [(libc::CLONE_NEWUSER | libc::SIGCHLD) as usize, 0, 0, 0, 0, 0]),
+        "unshare-user" => (
+            libc::SYS_unshare,
+            [libc::CLONE_NEWUSER as usize, 0, 0, 0, 0, 0],
+        ),
+        "clone-user" => (
+            libc::SYS_clone,
+            [
+                (libc::CLONE_NEWUSER | libc::SIGCHLD) as usize,
+                0,
+                0,
+                0,
+                0,
+                0,
+            ],
+        ),
         "clone3" => (libc::SYS_clone3, [0; 6]),
         "setns" => (libc::SYS_setns, [0; 6]),
         "keyctl" => (libc::SYS_keyctl, [0; 6]),
@@ -35,10 +54,19 @@ pub(crate) fn attempt(name: &str, args: &[&str]) -> Option<Attempt> {
         "sethostname" => (libc::SYS_sethostname, [address(c"x"), 1, 0, 0, 0, 0]),
         "open-by-handle-at" => (libc::SYS_open_by_handle_at, [0; 6]),
         "quotactl" => (libc::SYS_quotactl, [0; 6]),
-        "tiocsti" => (libc::SYS_ioctl, [0, libc::TIOCSTI as usize, address(c"x"), 0, 0, 0]),
+        "tiocsti" => (
+            libc::SYS_ioctl,
+            [0, libc::TIOCSTI as usize, address(c"x"), 0, 0, 0],
+        ),
         // The kernel looks at 32 bits of the number only (CVE-2019-10063).
-        "tiocsti-high-bits" => (libc::SYS_ioctl, [0, libc::TIOCSTI as usize | 1 << 32, address(c"x"), 0, 0, 0]),
-        "tioclinux" => (libc::SYS_ioctl, [0, libc::TIOCLINUX as usize, address(c"\x02"), 0, 0, 0]),
+        "tiocsti-high-bits" => (
+            libc::SYS_ioctl,
+            [0, libc::TIOCSTI as usize | 1 << 32, address(c"x"), 0, 0, 0],
+        ),
+        "tioclinux" => (
+            libc::SYS_ioctl,
+            [0, libc::TIOCLINUX as usize, address(c"\x02"), 0, 0, 0],
+        ),
         "x32-getpid" => (0x4000_0000 | libc::SYS_getpid, [0; 6]),
         _ => return None,
     };
@@ -55,7 +83,11 @@ fn i386_getpid() -> Attempt {
         unsafe {
             std::arch::asm!("int 0x80", inlateout("rax") 20_i64 => ret, out("r8") _, out("r9") _, out("r10") _, out("r11") _);
         }
-        if ret < 0 { Err(i32::try_from(-ret).unwrap_or(libc::EIO)) } else { Ok(ret.to_string()) }
+        if ret < 0 {
+            Err(i32::try_from(-ret).unwrap_or(libc::EIO))
+        } else {
+            Ok(ret.to_string())
+        }
     }
     #[cfg(not(target_arch = "x86_64"))]
     Err(libc::ENOSYS)

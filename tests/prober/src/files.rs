@@ -9,29 +9,60 @@ use crate::{Attempt, address, errno, syscall};
 pub(crate) fn attempt(name: &str, args: &[&str]) -> Option<Attempt> {
     let first = args.first().copied().unwrap_or_default();
     Some(match name {
-        "write" => fs::write(first, b"x").map(|()| String::new()).map_err(|e| errno(&e)),
-        "append" => OpenOptions::new().append(true).open(first).map(|_| String::new()).map_err(|e| errno(&e)),
+        "write" => fs::write(first, b"x")
+            .map(|()| String::new())
+            .map_err(|e| errno(&e)),
+        "append" => OpenOptions::new()
+            .append(true)
+            .open(first)
+            .map(|_| String::new())
+            .map_err(|e| errno(&e)),
         "read" => read(first),
         "list" => list(first),
-        "readlink" => fs::read_link(first).map(|p| p.display().to_string()).map_err(|e| errno(&e)),
-        "chmod" => fs::set_permissions(first, fs::Permissions::from_mode(0o777)).map(|()| String::new()).map_err(|e| errno(&e)),
-        "unlink" => fs::remove_file(first).map(|()| String::new()).map_err(|e| errno(&e)),
+        "readlink" => fs::read_link(first)
+            .map(|p| p.display().to_string())
+            .map_err(|e| errno(&e)),
+        "chmod" => fs::set_permissions(first, fs::Permissions::from_mode(0o777))
+            .map(|()| String::new())
+            .map_err(|e| errno(&e)),
+        "unlink" => fs::remove_file(first)
+            .map(|()| String::new())
+            .map_err(|e| errno(&e)),
         "exec-from" => exec_from(first),
         "exec" => run(first),
         "mount-tmpfs" => mount(first, 0),
         "remount-rw" => mount(first, libc::MS_REMOUNT as usize | libc::MS_BIND as usize),
-        "fsopen" => syscall(libc::SYS_fsopen, [address(c"tmpfs"), 0, 0, 0, 0, 0]).map(|_| String::new()),
-        "open-tree" => syscall(libc::SYS_open_tree, [at_cwd(), address(c"/"), 1, 0, 0, 0]).map(|_| String::new()),
+        "fsopen" => {
+            syscall(libc::SYS_fsopen, [address(c"tmpfs"), 0, 0, 0, 0, 0]).map(|_| String::new())
+        }
+        "open-tree" => syscall(libc::SYS_open_tree, [at_cwd(), address(c"/"), 1, 0, 0, 0])
+            .map(|_| String::new()),
         "mount-setattr" => {
             let attr = [0_u64; 4];
-            syscall(libc::SYS_mount_setattr, [at_cwd(), address(c"/"), 0, address(&attr), 32, 0]).map(|_| String::new())
+            syscall(
+                libc::SYS_mount_setattr,
+                [at_cwd(), address(c"/"), 0, address(&attr), 32, 0],
+            )
+            .map(|_| String::new())
         }
-        "chroot" => syscall(libc::SYS_chroot, [address(c"/"), 0, 0, 0, 0, 0]).map(|_| String::new()),
-        "pivot-root" => syscall(libc::SYS_pivot_root, [address(c"."), address(c"."), 0, 0, 0, 0]).map(|_| String::new()),
-        "umount" => syscall(libc::SYS_umount2, [address(c"/tmp"), 2, 0, 0, 0, 0]).map(|_| String::new()),
+        "chroot" => {
+            syscall(libc::SYS_chroot, [address(c"/"), 0, 0, 0, 0, 0]).map(|_| String::new())
+        }
+        "pivot-root" => syscall(
+            libc::SYS_pivot_root,
+            [address(c"."), address(c"."), 0, 0, 0, 0],
+        )
+        .map(|_| String::new()),
+        "umount" => {
+            syscall(libc::SYS_umount2, [address(c"/tmp"), 2, 0, 0, 0, 0]).map(|_| String::new())
+        }
         "mknod-device" => {
             let mode = (libc::S_IFCHR | 0o666) as usize;
-            syscall(libc::SYS_mknodat, [at_cwd(), address(c"/tmp/null"), mode, 0x103, 0, 0]).map(|_| String::new())
+            syscall(
+                libc::SYS_mknodat,
+                [at_cwd(), address(c"/tmp/null"), mode, 0x103, 0, 0],
+            )
+            .map(|_| String::new())
         }
         "fill" => fill(first),
         _ => return None,
@@ -54,7 +85,11 @@ fn read(path: &str) -> Attempt {
 
 fn list(path: &str) -> Attempt {
     let mut names: Vec<String> = fs::read_dir(path)
-        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned())).collect())
+        .and_then(|entries| {
+            entries
+                .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
+                .collect()
+        })
         .map_err(|e| errno(&e))?;
     names.sort();
     Ok(names.join(" "))
@@ -72,13 +107,28 @@ fn exec_from(directory: &str) -> Attempt {
 }
 
 fn run(path: &str) -> Attempt {
-    let status = Command::new(path).arg("exit").arg("0").status().map_err(|e| errno(&e))?;
-    if status.success() { Ok(String::new()) } else { Err(libc::EIO) }
+    let status = Command::new(path)
+        .arg("exit")
+        .arg("0")
+        .status()
+        .map_err(|e| errno(&e))?;
+    if status.success() {
+        Ok(String::new())
+    } else {
+        Err(libc::EIO)
+    }
 }
 
 fn mount(target: &str, flags: usize) -> Attempt {
     let target = std::ffi::CString::new(target).map_err(|_| libc::EINVAL)?;
-    let args = [address(c"none"), target.as_ptr() as usize, address(c"tmpfs"), flags, 0, 0];
+    let args = [
+        address(c"none"),
+        target.as_ptr() as usize,
+        address(c"tmpfs"),
+        flags,
+        0,
+        0,
+    ];
     syscall(libc::SYS_mount, args).map(|_| String::new())
 }
 
@@ -90,7 +140,11 @@ fn fill(path: &str) -> Attempt {
     for written in 0..4096 {
         if let Err(error) = file.write_all(&block) {
             drop(fs::remove_file(path));
-            return if errno(&error) == libc::ENOSPC { Ok(format!("{written}")) } else { Err(errno(&error)) };
+            return if errno(&error) == libc::ENOSPC {
+                Ok(format!("{written}"))
+            } else {
+                Err(errno(&error))
+            };
         }
     }
     Err(libc::EFBIG)

@@ -15,7 +15,9 @@ pub(crate) fn attempt(name: &str, args: &[&str]) -> Option<Attempt> {
         "resolve-connect" => resolve(first),
         "echo" => echo(first, args.get(1).copied().unwrap_or("ping")),
         "udp" => udp(first),
-        "listen" => TcpListener::bind(first).map(|_| String::new()).map_err(|e| errno(&e)),
+        "listen" => TcpListener::bind(first)
+            .map(|_| String::new())
+            .map_err(|e| errno(&e)),
         "serve-once" => serve_once(first),
         "abstract-connect" => abstract_connect(first),
         "abstract-listen" => abstract_listen(first),
@@ -26,7 +28,9 @@ pub(crate) fn attempt(name: &str, args: &[&str]) -> Option<Attempt> {
 
 fn connect(address: &str) -> Attempt {
     let address: SocketAddr = address.parse().map_err(|_| libc::EINVAL)?;
-    TcpStream::connect_timeout(&address, Duration::from_secs(5)).map(|_| String::new()).map_err(|e| errno(&e))
+    TcpStream::connect_timeout(&address, Duration::from_secs(5))
+        .map(|_| String::new())
+        .map_err(|e| errno(&e))
 }
 
 /// By name, through `/etc/hosts` as any program.
@@ -52,9 +56,21 @@ fn hosts(name: &str) -> Result<Vec<SocketAddr>, i32> {
         .lines()
         .filter_map(|line| line.split_once(char::is_whitespace))
         .filter(|(_, names)| names.split_whitespace().any(|name| name == host))
-        .filter_map(|(ip, _)| (ip.parse::<std::net::IpAddr>().ok()?, port.parse::<u16>().ok()?).to_socket_addrs().ok()?.next())
+        .filter_map(|(ip, _)| {
+            (
+                ip.parse::<std::net::IpAddr>().ok()?,
+                port.parse::<u16>().ok()?,
+            )
+                .to_socket_addrs()
+                .ok()?
+                .next()
+        })
         .collect();
-    if found.is_empty() { Err(libc::ENOENT) } else { Ok(found) }
+    if found.is_empty() {
+        Err(libc::ENOENT)
+    } else {
+        Ok(found)
+    }
 }
 
 fn echo(name: &str, text: &str) -> Attempt {
@@ -73,15 +89,26 @@ fn echo(name: &str, text: &str) -> Attempt {
 
 fn udp(address: &str) -> Attempt {
     let address: SocketAddr = address.parse().map_err(|_| libc::EINVAL)?;
-    let socket = UdpSocket::bind(if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).map_err(|e| errno(&e))?;
-    socket.send_to(b"x", address).map(|_| String::new()).map_err(|e| errno(&e))
+    let socket = UdpSocket::bind(if address.is_ipv4() {
+        "0.0.0.0:0"
+    } else {
+        "[::]:0"
+    })
+    .map_err(|e| errno(&e))?;
+    socket
+        .send_to(b"x", address)
+        .map(|_| String::new())
+        .map_err(|e| errno(&e))
 }
 
 /// Announces that it listens, answers one client with its own words, and ends.
 fn serve_once(address: &str) -> Attempt {
     let serve = || -> std::io::Result<String> {
         let listener = TcpListener::bind(address)?;
-        writeln!(std::io::stdout(), "{{\"attempt\":\"listening\",\"ok\":true,\"errno\":0,\"detail\":\"\"}}")?;
+        writeln!(
+            std::io::stdout(),
+            "{{\"attempt\":\"listening\",\"ok\":true,\"errno\":0,\"detail\":\"\"}}"
+        )?;
         std::io::stdout().flush()?;
         let (mut stream, _) = listener.accept()?;
         let mut buffer = [0; 1024];
@@ -93,15 +120,29 @@ fn serve_once(address: &str) -> Attempt {
 }
 
 fn abstract_connect(name: &str) -> Attempt {
-    UnixAddr::from_abstract_name(name).and_then(|at| UnixStream::connect_addr(&at)).map(|_| String::new()).map_err(|e| errno(&e))
+    UnixAddr::from_abstract_name(name)
+        .and_then(|at| UnixStream::connect_addr(&at))
+        .map(|_| String::new())
+        .map_err(|e| errno(&e))
 }
 
 fn abstract_listen(name: &str) -> Attempt {
-    UnixAddr::from_abstract_name(name).and_then(|at| UnixListener::bind_addr(&at)).map(|_| String::new()).map_err(|e| errno(&e))
+    UnixAddr::from_abstract_name(name)
+        .and_then(|at| UnixListener::bind_addr(&at))
+        .map(|_| String::new())
+        .map_err(|e| errno(&e))
 }
 
 /// `socket FAMILY TYPE PROTOCOL`, as numbers.
 fn socket(args: &[&str]) -> Attempt {
-    let number = |at: usize| args.get(at).and_then(|text| text.parse::<usize>().ok()).ok_or(libc::EINVAL);
-    syscall(libc::SYS_socket, [number(0)?, number(1)?, number(2)?, 0, 0, 0]).map(|_| String::new())
+    let number = |at: usize| {
+        args.get(at)
+            .and_then(|text| text.parse::<usize>().ok())
+            .ok_or(libc::EINVAL)
+    };
+    syscall(
+        libc::SYS_socket,
+        [number(0)?, number(1)?, number(2)?, 0, 0, 0],
+    )
+    .map(|_| String::new())
 }

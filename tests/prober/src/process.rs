@@ -7,11 +7,17 @@ use crate::{Attempt, errno, syscall};
 
 /// Attempts that end the program: `exit N`, `signal N`, `sleep SECONDS`, `sleep-forever`.
 pub(crate) fn ends_with(name: &str, args: &[&str]) -> Option<u8> {
-    let number = args.first().and_then(|text| text.parse::<u8>().ok()).unwrap_or(0);
+    let number = args
+        .first()
+        .and_then(|text| text.parse::<u8>().ok())
+        .unwrap_or(0);
     match name {
         "exit" => Some(number),
         "signal" => {
-            quietly(syscall(libc::SYS_kill, [std::process::id() as usize, usize::from(number), 0, 0, 0, 0]));
+            quietly(syscall(
+                libc::SYS_kill,
+                [std::process::id() as usize, usize::from(number), 0, 0, 0, 0],
+            ));
             Some(97)
         }
         "sleep-forever" => loop {
@@ -26,13 +32,23 @@ pub(crate) fn attempt(name: &str, args: &[&str]) -> Option<Attempt> {
     Some(match name {
         "say" => Ok(args.join(" ")),
         "status" => fs::read_to_string("/proc/self/status").map_err(|e| errno(&e)),
-        "namespace" => fs::read_link(format!("/proc/self/ns/{first}")).map(|p| p.display().to_string()).map_err(|e| errno(&e)),
+        "namespace" => fs::read_link(format!("/proc/self/ns/{first}"))
+            .map(|p| p.display().to_string())
+            .map_err(|e| errno(&e)),
         "descriptors" => descriptors(),
-        "cwd" => std::env::current_dir().map(|p| p.display().to_string()).map_err(|e| errno(&e)),
-        "environment" => Ok(std::env::vars().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join("\n")),
+        "cwd" => std::env::current_dir()
+            .map(|p| p.display().to_string())
+            .map_err(|e| errno(&e)),
+        "environment" => Ok(std::env::vars()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect::<Vec<_>>()
+            .join("\n")),
         "stdin" => {
             let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map(|_| text).map_err(|e| errno(&e))
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .map(|_| text)
+                .map_err(|e| errno(&e))
         }
         "tty" => Ok(std::io::IsTerminal::is_terminal(&std::io::stdin()).to_string()),
         "kill" => kill(first, 0),
@@ -40,9 +56,11 @@ pub(crate) fn attempt(name: &str, args: &[&str]) -> Option<Attempt> {
         "processes" => fork_many(first.parse().unwrap_or(64)),
         "allocate" => allocate(first.parse().unwrap_or(64)),
         "orphans" => orphans(),
-        "open-own-executable" => {
-            fs::OpenOptions::new().write(true).open("/proc/self/exe").map(|_| String::new()).map_err(|e| errno(&e))
-        }
+        "open-own-executable" => fs::OpenOptions::new()
+            .write(true)
+            .open("/proc/self/exe")
+            .map(|_| String::new())
+            .map_err(|e| errno(&e)),
         _ => return None,
     })
 }
@@ -55,7 +73,11 @@ fn descriptors() -> Attempt {
         if let Ok(target) = fs::read_link(entry.path())
             && !target.starts_with("/proc")
         {
-            shown.push(format!("{}={}", entry.file_name().to_string_lossy(), target.display()));
+            shown.push(format!(
+                "{}={}",
+                entry.file_name().to_string_lossy(),
+                target.display()
+            ));
         }
     }
     shown.sort();
@@ -109,7 +131,12 @@ fn allocate(mebibytes: usize) -> Attempt {
             *byte = 1;
         }
     }
-    Ok(memory.iter().step_by(4096).map(|&byte| usize::from(byte)).sum::<usize>().to_string())
+    Ok(memory
+        .iter()
+        .step_by(4096)
+        .map(|&byte| usize::from(byte))
+        .sum::<usize>()
+        .to_string())
 }
 
 /// Leaves a grandchild to pid 1 and waits until it is gone: one that nobody reaps stays as a zombie.
@@ -123,8 +150,18 @@ fn orphans() -> Attempt {
     quietly(syscall(libc::SYS_wait4, [child, 0, 0, 0, 0, 0]));
     let zombies = || {
         let entries = fs::read_dir("/proc").map_err(|e| errno(&e))?;
-        let stats = entries.flatten().filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());
-        Ok::<_, i32>(stats.filter(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'))).count())
+        let stats = entries
+            .flatten()
+            .filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());
+        Ok::<_, i32>(
+            stats
+                .filter(|stat| {
+                    stat.rsplit(") ")
+                        .next()
+                        .is_some_and(|rest| rest.starts_with('Z'))
+                })
+                .count(),
+        )
     };
     for _ in 0..10_000 {
         if zombies()? == 0 {

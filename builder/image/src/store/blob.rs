@@ -74,7 +74,7 @@ impl<R: Read> VerifiedReader<R> {
     }
 
     fn wrong(&self, problem: &str) -> io::Error {
-        io::Error::new(io::ErrorKind::InvalidData, format!("{} {problem}: the blob was changed or damaged; pull or build the image again", self.wanted.digest()))
+        io::Error::new(io::ErrorKind::InvalidData, format!("{} {problem}\n  fix: the blob was changed or damaged: build, import or pull the image again", self.wanted.digest()))
     }
 }
 

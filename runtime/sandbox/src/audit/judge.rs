@@ -18,10 +18,16 @@ pub(super) enum Attempt {
         protocol: Option<String>,
     },
     /// Opening for writing, at the path where links lead.
-    Write { path: PathBuf },
-    Exec { path: PathBuf },
+    Write {
+        path: PathBuf,
+    },
+    Exec {
+        path: PathBuf,
+    },
     /// Running a memory file, by this name.
-    ExecMemory { name: Vec<u8> },
+    ExecMemory {
+        name: Vec<u8>,
+    },
 }
 
 /// One refusal, ready to be told: every name in it is escaped.
@@ -54,13 +60,26 @@ impl Scope {
     pub(super) fn of(plan: &Plan) -> Self {
         let mut scope = Self::default();
         if let Some(gate) = &plan.gate {
-            scope.endpoints.extend(gate.endpoints.iter().flat_map(|endpoint| endpoint.inside.iter().copied()));
+            scope.endpoints.extend(
+                gate.endpoints
+                    .iter()
+                    .flat_map(|endpoint| endpoint.inside.iter().copied()),
+            );
         }
         for step in &plan.child {
             if let ChildStep::Tmpfs { path, .. } = step {
                 scope.mounts.push((path.clone(), Kind::Writable));
-            } else if let ChildStep::Volume { destination, read_only, .. } = step {
-                let kind = if *read_only { Kind::ReadOnlyVolume } else { Kind::Writable };
+            } else if let ChildStep::Volume {
+                destination,
+                read_only,
+                ..
+            } = step
+            {
+                let kind = if *read_only {
+                    Kind::ReadOnlyVolume
+                } else {
+                    Kind::Writable
+                };
                 scope.mounts.push((destination.clone(), kind));
             }
         }
@@ -74,8 +93,13 @@ impl Scope {
 
     /// Of the innermost mount; `None` is the rootfs.
     fn kind(&self, path: &Path) -> Option<Kind> {
-        let inside = self.mounts.iter().filter(|(place, _)| path.starts_with(place));
-        inside.max_by_key(|(place, _)| place.components().count()).map(|(_, kind)| *kind)
+        let inside = self
+            .mounts
+            .iter()
+            .filter(|(place, _)| path.starts_with(place));
+        inside
+            .max_by_key(|(place, _)| place.components().count())
+            .map(|(_, kind)| *kind)
     }
 }
 
@@ -106,27 +130,55 @@ fn connect(scope: &Scope, to: SocketAddr, protocol: Option<&str>) -> Option<Refu
     let (reason, fix) = if udp {
         ("no endpoint is reached by UDP", None)
     } else {
-        let public = if AddressClass::of(to.ip()) == AddressClass::Public { " --public" } else { "" };
-        ("not an allowed endpoint", Some(format!("--connect {to}{public}")))
+        let public = if AddressClass::of(to.ip()) == AddressClass::Public {
+            " --public"
+        } else {
+            ""
+        };
+        (
+            "not an allowed endpoint",
+            Some(format!("--connect {to}{public}")),
+        )
     };
-    Some(Refusal { refused: "connect", target: format!("{to}{label}"), reason: reason.into(), fix })
+    Some(Refusal {
+        refused: "connect",
+        target: format!("{to}{label}"),
+        reason: reason.into(),
+        fix,
+    })
 }
 
 fn write(scope: &Scope, path: &Path) -> Option<Refusal> {
     let (reason, fix) = match scope.kind(path) {
         Some(Kind::Writable | Kind::Kernel) => return None,
-        Some(Kind::ReadOnlyVolume) => ("this volume is read-only", "its --volume without :ro".to_owned()),
+        Some(Kind::ReadOnlyVolume) => (
+            "this volume is read-only",
+            "its --volume without :ro".to_owned(),
+        ),
         None => {
             let dir = path.parent().unwrap_or(path);
             ("the image is read-only", format!("--tmpfs {}", shown(dir)))
         }
     };
-    Some(Refusal { refused: "write", target: shown(path), reason: reason.into(), fix: Some(fix) })
+    Some(Refusal {
+        refused: "write",
+        target: shown(path),
+        reason: reason.into(),
+        fix: Some(fix),
+    })
 }
 
 fn exec(target: String) -> Refusal {
-    let (reason, fix) = ("only files of the image are executed", "it to a layer of the image");
-    Refusal { refused: "exec", target, reason: reason.into(), fix: Some(fix.into()) }
+    let (reason, fix) = (
+        "only files of the image are executed",
+        "it to a layer of the image",
+    );
+    Refusal {
+        refused: "exec",
+        target,
+        reason: reason.into(),
+        fix: Some(fix.into()),
+    }
 }
 
 fn shown(path: &Path) -> String {
@@ -139,7 +191,11 @@ mod tests {
 
     fn scope() -> Scope {
         Scope {
-            endpoints: ["198.18.0.1:6379".parse().unwrap(), "[fd00::1]:6379".parse().unwrap()].into(),
+            endpoints: [
+                "198.18.0.1:6379".parse().unwrap(),
+                "[fd00::1]:6379".parse().unwrap(),
+            ]
+            .into(),
             mounts: vec![
                 ("/tmp".into(), Kind::Writable),
                 ("/data".into(), Kind::Writable),
@@ -162,16 +218,60 @@ mod tests {
             ("127.9.9.9:1", "UDP", None),
             ("[::1]:80", "TCPv6", None),
             ("0.0.0.0:80", "TCP", None),
-            ("198.18.0.1:6380", "TCP", Some(("198.18.0.1:6380 (tcp)", not, Some("--connect 198.18.0.1:6380")))),
-            ("10.0.0.5:5432", "TCP", Some(("10.0.0.5:5432 (tcp)", not, Some("--connect 10.0.0.5:5432")))),
-            ("169.254.169.254:80", "", Some(("169.254.169.254:80", not, Some("--connect 169.254.169.254:80")))),
-            ("[::ffff:1.1.1.1]:443", "TCPv6", Some(("1.1.1.1:443 (tcp)", not, Some("--connect 1.1.1.1:443 --public")))),
-            ("[fd00::2]:1", "TCPv6", Some(("[fd00::2]:1 (tcp)", not, Some("--connect [fd00::2]:1")))),
-            ("8.8.8.8:53", "UDP", Some(("8.8.8.8:53 (udp)", "no endpoint is reached by UDP", None))),
+            (
+                "198.18.0.1:6380",
+                "TCP",
+                Some((
+                    "198.18.0.1:6380 (tcp)",
+                    not,
+                    Some("--connect 198.18.0.1:6380"),
+                )),
+            ),
+            (
+                "10.0.0.5:5432",
+                "TCP",
+                Some(("10.0.0.5:5432 (tcp)", not, Some("--connect 10.0.0.5:5432"))),
+            ),
+            (
+                "169.254.169.254:80",
+                "",
+                Some((
+                    "169.254.169.254:80",
+                    not,
+                    Some("--connect 169.254.169.254:80"),
+                )),
+            ),
+            (
+                "[::ffff:1.1.1.1]:443",
+                "TCPv6",
+                Some((
+                    "1.1.1.1:443 (tcp)",
+                    not,
+                    Some("--connect 1.1.1.1:443 --public"),
+                )),
+            ),
+            (
+                "[fd00::2]:1",
+                "TCPv6",
+                Some(("[fd00::2]:1 (tcp)", not, Some("--connect [fd00::2]:1"))),
+            ),
+            (
+                "8.8.8.8:53",
+                "UDP",
+                Some(("8.8.8.8:53 (udp)", "no endpoint is reached by UDP", None)),
+            ),
         ] {
             let protocol = (!protocol.is_empty()).then(|| protocol.to_owned());
-            let got = judge(&scope(), &Attempt::Connect { to: to.parse().unwrap(), protocol });
-            let got = got.as_ref().map(|r| (r.target.as_str(), r.reason.as_str(), r.fix.as_deref()));
+            let got = judge(
+                &scope(),
+                &Attempt::Connect {
+                    to: to.parse().unwrap(),
+                    protocol,
+                },
+            );
+            let got = got
+                .as_ref()
+                .map(|r| (r.target.as_str(), r.reason.as_str(), r.fix.as_deref()));
             assert_eq!(got, want, "{to}");
         }
     }
@@ -192,9 +292,19 @@ mod tests {
             let told = judge(&scope(), &Attempt::Write { path: path.into() });
             assert_eq!(told.and_then(|r| r.fix).as_deref(), write, "write {path}");
             let told = judge(&scope(), &Attempt::Exec { path: path.into() });
-            assert_eq!(told.map(|r| r.refused), exec.then_some("exec"), "exec {path}");
+            assert_eq!(
+                told.map(|r| r.refused),
+                exec.then_some("exec"),
+                "exec {path}"
+            );
         }
-        let told = judge(&scope(), &Attempt::ExecMemory { name: b"memfd:\n".to_vec() }).unwrap();
+        let told = judge(
+            &scope(),
+            &Attempt::ExecMemory {
+                name: b"memfd:\n".to_vec(),
+            },
+        )
+        .unwrap();
         assert_eq!(told.target, "memfd:\\n");
     }
 }

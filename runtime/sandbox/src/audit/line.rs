@@ -11,8 +11,16 @@ use super::judge::Refusal;
 const NAME_MAX: usize = 1024;
 
 pub(super) fn text(refusal: &Refusal) -> String {
-    let Refusal { refused, target, reason, fix } = refusal;
-    let fix = fix.as_ref().map(|fix| format!("; to allow it add {fix}")).unwrap_or_default();
+    let Refusal {
+        refused,
+        target,
+        reason,
+        fix,
+    } = refusal;
+    let fix = fix
+        .as_ref()
+        .map(|fix| format!("; to allow it add {fix}"))
+        .unwrap_or_default();
     format!("airtight: refused: {refused} {target}: {reason}{fix}\n")
 }
 
@@ -26,8 +34,20 @@ pub(super) fn json(refusal: &Refusal, sandbox: &str, since_epoch: Duration) -> S
         reason: &'a str,
         fix: Option<&'a str>,
     }
-    let Refusal { refused, target, reason, fix } = refusal;
-    let line = Line { time: time(since_epoch), sandbox, refused, target, reason, fix: fix.as_deref() };
+    let Refusal {
+        refused,
+        target,
+        reason,
+        fix,
+    } = refusal;
+    let line = Line {
+        time: time(since_epoch),
+        sandbox,
+        refused,
+        target,
+        reason,
+        fix: fix.as_deref(),
+    };
     // Strings only: nothing here can fail to serialise.
     let mut json = serde_json::to_string(&line).unwrap_or_default();
     json.push('\n');
@@ -66,10 +86,17 @@ fn time(since_epoch: Duration) -> String {
     let of_year = of_era - (365 * of_era_years + of_era_years / 4 - of_era_years / 100);
     let from_march = (5 * of_year + 2) / 153;
     let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let month = if from_march < 10 {
+        from_march + 3
+    } else {
+        from_march - 9
+    };
     let year = era * 400 + of_era_years + u64::from(month <= 2);
     let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since_epoch.subsec_millis())
+    format!(
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z",
+        since_epoch.subsec_millis()
+    )
 }
 
 #[cfg(test)]
@@ -80,7 +107,11 @@ mod tests {
     fn names_cannot_leave_their_line() {
         for (name, raw, want) in [
             ("plain", &b"/tmp/caf\xc3\xa9 x"[..], "/tmp/caf\u{e9} x"),
-            ("newline", b"/tmp/a\nairtight: refused: connect", "/tmp/a\\nairtight: refused: connect"),
+            (
+                "newline",
+                b"/tmp/a\nairtight: refused: connect",
+                "/tmp/a\\nairtight: refused: connect",
+            ),
             ("terminal", b"\x1b]0;owned\x07", "\\u{1b}]0;owned\\u{7}"),
             ("c1 control", "\u{9b}2J".as_bytes(), "\\u{9b}2J"),
             ("direction", "a\u{202e}b".as_bytes(), "a\\u{202e}b"),
@@ -91,7 +122,10 @@ mod tests {
             assert_eq!(escape(raw), want, "{name}");
         }
         let long = escape(&[b'x'; 5000]);
-        assert_eq!((long.chars().count(), long.ends_with('…')), (NAME_MAX + 1, true));
+        assert_eq!(
+            (long.chars().count(), long.ends_with('…')),
+            (NAME_MAX + 1, true)
+        );
     }
 
     #[test]
@@ -104,7 +138,11 @@ mod tests {
             (1_795_494_312, "2026-11-24T04:25:12.007Z"),
             (4_107_542_400, "2100-03-01T00:00:00.007Z"),
         ] {
-            assert_eq!(time(Duration::from_secs(seconds) + Duration::from_millis(7)), want, "{seconds}");
+            assert_eq!(
+                time(Duration::from_secs(seconds) + Duration::from_millis(7)),
+                want,
+                "{seconds}"
+            );
         }
     }
 

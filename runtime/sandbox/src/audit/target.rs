@@ -24,60 +24,121 @@ const WRITE_MODES: u64 = (libc::O_WRONLY | libc::O_RDWR | libc::O_TRUNC) as u64;
 /// A call, by what its arguments are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Call {
-    Connect { fd: i32, address: u64, length: u64 },
+    Connect {
+        fd: i32,
+        address: u64,
+        length: u64,
+    },
     /// `create`: only if the file is not there yet does it change anything.
-    Open { dir: i32, path: u64, create_only: bool },
-    Exec { dir: i32, path: u64, empty_path: bool },
+    Open {
+        dir: i32,
+        path: u64,
+        create_only: bool,
+    },
+    Exec {
+        dir: i32,
+        path: u64,
+        empty_path: bool,
+    },
 }
 
 pub(super) fn attempt(notification: &Notification) -> Option<Attempt> {
     let caller = Caller::of(notification.pid)?;
     match call(notification.nr.into(), &notification.args)? {
-        Call::Connect { fd, address, length } => {
+        Call::Connect {
+            fd,
+            address,
+            length,
+        } => {
             let to = socket_address(&caller.read(address, usize::try_from(length.min(28)).ok()?)?)?;
-            Some(Attempt::Connect { to, protocol: facts::socket_protocol(&caller.proc.join(format!("fd/{fd}"))) })
+            Some(Attempt::Connect {
+                to,
+                protocol: facts::socket_protocol(&caller.proc.join(format!("fd/{fd}"))),
+            })
         }
-        Call::Open { dir, path, create_only } => {
+        Call::Open {
+            dir,
+            path,
+            create_only,
+        } => {
             let path = caller.absolute(dir, &caller.string(path)?)?;
             if create_only && caller.resolve(&path).is_some() {
                 return None;
             }
             // The last part may not exist yet.
             let (parent, name) = (path.parent()?, path.file_name()?);
-            let resolved = caller.resolve(&path).or_else(|| Some(caller.resolve(parent)?.join(name)));
-            Some(Attempt::Write { path: resolved.unwrap_or(path) })
+            let resolved = caller
+                .resolve(&path)
+                .or_else(|| Some(caller.resolve(parent)?.join(name)));
+            Some(Attempt::Write {
+                path: resolved.unwrap_or(path),
+            })
         }
-        Call::Exec { dir, path, empty_path } => {
+        Call::Exec {
+            dir,
+            path,
+            empty_path,
+        } => {
             let path = caller.string(path)?;
             if let Some(fd) = descriptor(&path).or((path.is_empty() && empty_path).then_some(dir)) {
                 let link = caller.link(&format!("fd/{fd}"))?;
                 let name = link.as_os_str().as_bytes();
-                let memory = name.strip_prefix(b"/memfd:").map(|name| [b"memfd:", name].concat());
-                return Some(memory.map_or(Attempt::Exec { path: link.clone() }, |name| Attempt::ExecMemory { name }));
+                let memory = name
+                    .strip_prefix(b"/memfd:")
+                    .map(|name| [b"memfd:", name].concat());
+                return Some(memory.map_or(Attempt::Exec { path: link.clone() }, |name| {
+                    Attempt::ExecMemory { name }
+                }));
             }
             // A search through PATH tries names that are not there: nothing is refused then.
-            caller.resolve(&caller.absolute(dir, &path)?).map(|path| Attempt::Exec { path })
+            caller
+                .resolve(&caller.absolute(dir, &path)?)
+                .map(|path| Attempt::Exec { path })
         }
     }
 }
 
 fn call(nr: i64, args: &[u64; 6]) -> Option<Call> {
     // The kernel takes the lower half of a register as an int.
-    let int = |value: u64| i32::from_ne_bytes(u32::try_from(value & 0xffff_ffff).unwrap_or(0).to_ne_bytes());
-    let open = |dir, path, flags: u64| Call::Open { dir, path, create_only: flags & WRITE_MODES == 0 };
+    let int = |value: u64| {
+        i32::from_ne_bytes(
+            u32::try_from(value & 0xffff_ffff)
+                .unwrap_or(0)
+                .to_ne_bytes(),
+        )
+    };
+    let open = |dir, path, flags: u64| Call::Open {
+        dir,
+        path,
+        create_only: flags & WRITE_MODES == 0,
+    };
     let [a, b, c, _, e, f] = *args;
     Some(match nr {
-        libc::SYS_connect => Call::Connect { fd: int(a), address: b, length: c },
-        libc::SYS_sendto => Call::Connect { fd: int(a), address: e, length: f },
+        libc::SYS_connect => Call::Connect {
+            fd: int(a),
+            address: b,
+            length: c,
+        },
+        libc::SYS_sendto => Call::Connect {
+            fd: int(a),
+            address: e,
+            length: f,
+        },
         #[cfg(target_arch = "x86_64")]
         libc::SYS_open => open(libc::AT_FDCWD, a, b),
         #[cfg(target_arch = "x86_64")]
         libc::SYS_creat => open(libc::AT_FDCWD, a, WRITE_MODES),
         libc::SYS_openat => open(int(a), b, c),
-        libc::SYS_execve => Call::Exec { dir: libc::AT_FDCWD, path: a, empty_path: false },
-        libc::SYS_execveat => {
-            Call::Exec { dir: int(a), path: b, empty_path: int(e) & libc::AT_EMPTY_PATH != 0 }
-        }
+        libc::SYS_execve => Call::Exec {
+            dir: libc::AT_FDCWD,
+            path: a,
+            empty_path: false,
+        },
+        libc::SYS_execveat => Call::Exec {
+            dir: int(a),
+            path: b,
+            empty_path: int(e) & libc::AT_EMPTY_PATH != 0,
+        },
         _ => return None,
     })
 }
@@ -115,7 +176,9 @@ struct Caller {
 impl Caller {
     fn of(pid: u32) -> Option<Self> {
         let proc = PathBuf::from(format!("/proc/{pid}"));
-        let root = directory::open_path_follow(&proc.join("root"), OFlag::O_PATH | OFlag::O_DIRECTORY).ok()?;
+        let root =
+            directory::open_path_follow(&proc.join("root"), OFlag::O_PATH | OFlag::O_DIRECTORY)
+                .ok()?;
         (pid != 0).then_some(Self { proc, root })
     }
 
@@ -182,14 +245,63 @@ mod tests {
     #[test]
     fn calls_are_read_by_their_arguments() {
         let args = [u64::from(u32::MAX - 99), 0x1000, 0o101, 7, 0x2000, 16];
-        let connect = Call::Connect { fd: -100, address: 0x1000, length: 0o101 };
+        let connect = Call::Connect {
+            fd: -100,
+            address: 0x1000,
+            length: 0o101,
+        };
         for (name, nr, args, want) in [
             ("connect", libc::SYS_connect, args, Some(connect)),
-            ("sendto", libc::SYS_sendto, args, Some(Call::Connect { fd: -100, address: 0x2000, length: 16 })),
-            ("openat", libc::SYS_openat, args, Some(Call::Open { dir: -100, path: 0x1000, create_only: false })),
-            ("create", libc::SYS_openat, [3, 0x1000, 0o100, 0, 0, 0], Some(Call::Open { dir: 3, path: 0x1000, create_only: true })),
-            ("execve", libc::SYS_execve, args, Some(Call::Exec { dir: -100, path: args[0], empty_path: false })),
-            ("execveat", libc::SYS_execveat, [5, 0x1000, 0, 0, 0x1000, 0], Some(Call::Exec { dir: 5, path: 0x1000, empty_path: true })),
+            (
+                "sendto",
+                libc::SYS_sendto,
+                args,
+                Some(Call::Connect {
+                    fd: -100,
+                    address: 0x2000,
+                    length: 16,
+                }),
+            ),
+            (
+                "openat",
+                libc::SYS_openat,
+                args,
+                Some(Call::Open {
+                    dir: -100,
+                    path: 0x1000,
+                    create_only: false,
+                }),
+            ),
+            (
+                "create",
+                libc::SYS_openat,
+                [3, 0x1000, 0o100, 0, 0, 0],
+                Some(Call::Open {
+                    dir: 3,
+                    path: 0x1000,
+                    create_only: true,
+                }),
+            ),
+            (
+                "execve",
+                libc::SYS_execve,
+                args,
+                Some(Call::Exec {
+                    dir: -100,
+                    path: args[0],
+                    empty_path: false,
+                }),
+            ),
+            (
+                "execveat",
+                libc::SYS_execveat,
+                [5, 0x1000, 0, 0, 0x1000, 0],
+                Some(Call::Exec {
+                    dir: 5,
+                    path: 0x1000,
+                    empty_path: true,
+                }),
+            ),
             ("another", libc::SYS_getpid, args, None),
         ] {
             assert_eq!(call(nr, &args), want, "{name}");
@@ -209,7 +321,11 @@ mod tests {
             ("unix", &[1, 0, b'/', b'x', 0, 0, 0, 0], None),
             ("empty", &[], None),
         ] {
-            assert_eq!(socket_address(bytes), want.map(|text| text.parse().unwrap()), "{name}");
+            assert_eq!(
+                socket_address(bytes),
+                want.map(|text| text.parse().unwrap()),
+                "{name}"
+            );
         }
     }
 
@@ -230,7 +346,12 @@ mod tests {
 
     #[test]
     fn a_path_is_made_plain_before_it_is_judged() {
-        for (path, want) in [("/tmp/../app/x", "/app/x"), ("/../../x", "/x"), ("/a//b/./c/..", "/a/b"), ("/", "/")] {
+        for (path, want) in [
+            ("/tmp/../app/x", "/app/x"),
+            ("/../../x", "/x"),
+            ("/a//b/./c/..", "/a/b"),
+            ("/", "/"),
+        ] {
             assert_eq!(plain(Path::new(path)), Path::new(want), "{path}");
         }
     }
@@ -241,10 +362,23 @@ mod tests {
         let text = c"/etc/../etc/hosts";
         let address = u64::try_from(text.as_ptr().addr()).unwrap();
         assert_eq!(own.string(address).unwrap(), text.to_bytes());
-        assert_eq!(own.absolute(libc::AT_FDCWD, b"/etc/../etc/hosts").unwrap(), Path::new("/etc/hosts"));
-        assert_eq!(own.absolute(libc::AT_FDCWD, b"x").unwrap(), std::env::current_dir().unwrap().join("x"));
-        assert_eq!(own.resolve(Path::new("/proc/self/exe")).as_deref(), None, "a link out of any path is not followed");
-        assert_eq!(own.resolve(Path::new("/dev/null")).as_deref(), Some(Path::new("/dev/null")));
+        assert_eq!(
+            own.absolute(libc::AT_FDCWD, b"/etc/../etc/hosts").unwrap(),
+            Path::new("/etc/hosts")
+        );
+        assert_eq!(
+            own.absolute(libc::AT_FDCWD, b"x").unwrap(),
+            std::env::current_dir().unwrap().join("x")
+        );
+        assert_eq!(
+            own.resolve(Path::new("/proc/self/exe")).as_deref(),
+            None,
+            "a link out of any path is not followed"
+        );
+        assert_eq!(
+            own.resolve(Path::new("/dev/null")).as_deref(),
+            Some(Path::new("/dev/null"))
+        );
         assert_eq!(own.resolve(Path::new("/no/such")), None);
         assert_eq!(own.read(8, 8), None, "nothing is mapped there");
         assert!(Caller::of(0).is_none());

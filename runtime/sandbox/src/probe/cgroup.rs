@@ -30,13 +30,23 @@ pub(super) fn places(
     let mut v2 = None;
     for line in own.lines() {
         let mut fields = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(group)) = (fields.next(), fields.next()) else { continue };
+        let (Some(controllers), Some(group)) = (fields.next(), fields.next()) else {
+            continue;
+        };
         if controllers.is_empty() {
-            v2 = mounts.iter().find(|mount| mount.v2).and_then(|mount| unified(mount, group, writable, read));
+            v2 = mounts
+                .iter()
+                .find(|mount| mount.v2)
+                .and_then(|mount| unified(mount, group, writable, read));
             continue;
         }
-        for controller in controllers.split(',').filter(|name| CONTROLLERS.contains(name)) {
-            let of = |mount: &&Mount<'_>| !mount.v2 && mount.options.split(',').any(|option| option == controller);
+        for controller in controllers
+            .split(',')
+            .filter(|name| CONTROLLERS.contains(name))
+        {
+            let of = |mount: &&Mount<'_>| {
+                !mount.v2 && mount.options.split(',').any(|option| option == controller)
+            };
             let dir = mounts.iter().find(of).and_then(|mount| below(mount, group));
             if let Some(dir) = dir.filter(|dir| writable(dir)) {
                 v1.insert(controller.to_owned(), dir);
@@ -54,14 +64,21 @@ fn mount(line: &str) -> Option<Mount<'_>> {
     let (kind, options) = (right.next()?, right.nth(1)?);
     // A blank in a path is written as an escape; no cgroup is mounted at one.
     let plain = !point.contains('\\') && !root.contains('\\');
-    (plain && matches!(kind, "cgroup" | "cgroup2")).then_some(Mount { root, point, v2: kind == "cgroup2", options })
+    (plain && matches!(kind, "cgroup" | "cgroup2")).then_some(Mount {
+        root,
+        point,
+        v2: kind == "cgroup2",
+        options,
+    })
 }
 
 /// The directory of `group`, if the mount shows it.
 fn below(mount: &Mount<'_>, group: &str) -> Option<PathBuf> {
     let inside = Path::new(group).strip_prefix(mount.root).ok()?;
     // A group outside of our cgroup namespace is shown with `..`.
-    let plain = inside.components().all(|part| matches!(part, std::path::Component::Normal(_)));
+    let plain = inside
+        .components()
+        .all(|part| matches!(part, std::path::Component::Normal(_)));
     // Joining nothing would leave a slash at the end.
     plain.then(|| Path::new(mount.point).join(inside).components().collect())
 }
@@ -74,16 +91,25 @@ fn unified(
 ) -> Option<CgroupV2> {
     let own = below(mount, group)?;
     let mut best: Option<CgroupV2> = None;
-    for dir in own.ancestors().take_while(|dir| dir.starts_with(mount.point)) {
+    for dir in own
+        .ancestors()
+        .take_while(|dir| dir.starts_with(mount.point))
+    {
         // Moving a process needs the right to write the list of the common ancestor too, which is this group.
         if !writable(dir) || !writable(&dir.join("cgroup.procs")) {
             continue;
         }
         let given = read(&dir.join("cgroup.subtree_control"));
-        let controllers: Vec<String> =
-            CONTROLLERS.iter().filter(|name| given.split_whitespace().any(|word| word == **name)).map(|name| (*name).to_owned()).collect();
+        let controllers: Vec<String> = CONTROLLERS
+            .iter()
+            .filter(|name| given.split_whitespace().any(|word| word == **name))
+            .map(|name| (*name).to_owned())
+            .collect();
         if controllers.len() > best.as_ref().map_or(0, |best| best.controllers.len()) {
-            best = Some(CgroupV2 { dir: dir.to_owned(), controllers });
+            best = Some(CgroupV2 {
+                dir: dir.to_owned(),
+                controllers,
+            });
         }
     }
     best
@@ -98,10 +124,15 @@ mod tests {
         35 31 0:32 /box /sys/fs/cgroup/memory rw,relatime shared:9 - cgroup cgroup rw,memory\n\
         39 31 0:36 / /sys/fs/cgroup/pids rw,relatime - cgroup cgroup rw,pids\n\
         41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
-    const V2: &str = "30 22 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
+    const V2: &str =
+        "30 22 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
 
     fn v1(found: &Cgroup) -> Vec<String> {
-        found.v1.iter().map(|(name, dir)| format!("{name} {}", dir.display())).collect()
+        found
+            .v1
+            .iter()
+            .map(|(name, dir)| format!("{name} {}", dir.display()))
+            .collect()
     }
 
     #[test]
@@ -110,13 +141,32 @@ mod tests {
         let all = |_: &Path| true;
         let memory_only = |path: &Path| path.starts_with("/sys/fs/cgroup/memory");
         let own = "8:pids:/\n4:memory:/box/inner\n1:cpu,cpuacct:/\n0::/\n";
-        let everything = ["cpu /sys/fs/cgroup/cpu,cpuacct", "memory /sys/fs/cgroup/memory/inner", "pids /sys/fs/cgroup/pids"];
+        let everything = [
+            "cpu /sys/fs/cgroup/cpu,cpuacct",
+            "memory /sys/fs/cgroup/memory/inner",
+            "pids /sys/fs/cgroup/pids",
+        ];
         type Writable<'a> = &'a dyn Fn(&Path) -> bool;
         for (name, own, writable, want) in [
             ("root", own, &all as Writable<'_>, &everything[..]),
-            ("only some are writable", own, &memory_only, &everything[1..2]),
-            ("a group that the mount does not show", "4:memory:/other\n", &all, &[]),
-            ("a group outside of the cgroup namespace", "4:memory:/box/../../x\n", &all, &[]),
+            (
+                "only some are writable",
+                own,
+                &memory_only,
+                &everything[1..2],
+            ),
+            (
+                "a group that the mount does not show",
+                "4:memory:/other\n",
+                &all,
+                &[],
+            ),
+            (
+                "a group outside of the cgroup namespace",
+                "4:memory:/box/../../x\n",
+                &all,
+                &[],
+            ),
             ("nonsense", "4memory\n:::\n", &all, &[]),
         ] {
             let found = places(own, HYBRID, writable, &nothing);
@@ -129,7 +179,12 @@ mod tests {
     fn the_group_of_v2_is_the_nearest_that_gives_the_most() {
         let user = "/sys/fs/cgroup/user.slice/u1.service";
         let own = "0::/user.slice/u1.service/app.slice/run.scope\n";
-        let control = |path: &Path| match path.to_str().unwrap().strip_prefix("/sys/fs/cgroup").unwrap() {
+        let control = |path: &Path| match path
+            .to_str()
+            .unwrap()
+            .strip_prefix("/sys/fs/cgroup")
+            .unwrap()
+        {
             "/cgroup.subtree_control" => "cpuset cpu io memory pids".to_owned(),
             "/user.slice/u1.service/app.slice/cgroup.subtree_control" => "memory pids\n".to_owned(),
             _ => String::new(),
@@ -139,13 +194,25 @@ mod tests {
         let nowhere = |_: &Path| false;
         type Writable<'a> = &'a dyn Fn(&Path) -> bool;
         for (name, writable, want) in [
-            ("root", &root as Writable<'_>, Some(("/sys/fs/cgroup".to_owned(), vec!["memory", "pids", "cpu"]))),
-            ("delegated", &delegated, Some((format!("{user}/app.slice"), vec!["memory", "pids"]))),
+            (
+                "root",
+                &root as Writable<'_>,
+                Some(("/sys/fs/cgroup".to_owned(), vec!["memory", "pids", "cpu"])),
+            ),
+            (
+                "delegated",
+                &delegated,
+                Some((format!("{user}/app.slice"), vec!["memory", "pids"])),
+            ),
             ("not delegated", &nowhere, None),
         ] {
             let found = places(own, V2, writable, &control).v2;
             let found = found.map(|v2| (v2.dir.to_str().unwrap().to_owned(), v2.controllers));
-            assert_eq!(found, want.map(|(dir, names)| (dir, names.into_iter().map(str::to_owned).collect())), "{name}");
+            assert_eq!(
+                found,
+                want.map(|(dir, names)| (dir, names.into_iter().map(str::to_owned).collect())),
+                "{name}"
+            );
         }
     }
 }

@@ -18,9 +18,15 @@ pub(super) const X32_BIT: u32 = 0x4000_0000;
 
 /// This machine's.
 pub(super) const NATIVE: Abi = if cfg!(target_arch = "x86_64") {
-    Abi { audit_arch: 0xc000_003e, x32: true }
+    Abi {
+        audit_arch: 0xc000_003e,
+        x32: true,
+    }
 } else {
-    Abi { audit_arch: 0xc000_00b7, x32: false }
+    Abi {
+        audit_arch: 0xc000_00b7,
+        x32: false,
+    }
 };
 
 /// The number of a call here. `None`: another architecture has it (`open` on arm64).
@@ -31,7 +37,9 @@ pub(super) fn number(name: &str) -> Result<Option<u32>, SeccompError> {
         // Debian 12's libseccomp is older than some calls; since 5.1 every architecture gives them the same number.
         Err(_) => match airtight_plan::unified_number(name) {
             Some(number) => Ok(Some(number)),
-            None => Err(SeccompError::UnknownCall { name: name.to_owned() }),
+            None => Err(SeccompError::UnknownCall {
+                name: name.to_owned(),
+            }),
         },
     }
 }

@@ -36,7 +36,12 @@ const REACH: usize = u8::MAX as usize - 1;
 impl Assembler {
     /// Ends the run with `action`.
     pub(super) fn ret(&mut self, action: u32) -> Label {
-        if let Some(label) = self.returned.get(&action).copied().filter(|label| self.near(*label)) {
+        if let Some(label) = self
+            .returned
+            .get(&action)
+            .copied()
+            .filter(|label| self.near(*label))
+        {
             return label;
         }
         let label = self.push(opcode::RET, 0, 0, action);
@@ -49,7 +54,12 @@ impl Assembler {
         if yes == no {
             return yes;
         }
-        if let Some(label) = self.made.get(&(test, yes, no)).copied().filter(|label| self.near(*label)) {
+        if let Some(label) = self
+            .made
+            .get(&(test, yes, no))
+            .copied()
+            .filter(|label| self.near(*label))
+        {
             return label;
         }
         let (yes_near, no_near) = (self.reachable(yes), self.reachable(no));
@@ -67,7 +77,12 @@ impl Assembler {
 
     /// Loads the word at `offset` of `seccomp_data`, masked if asked, and goes on at `next`.
     pub(super) fn load(&mut self, offset: u32, mask: Option<u32>, next: Label) -> Label {
-        if let Some(label) = self.loaded.get(&(offset, mask, next)).copied().filter(|label| self.near(*label)) {
+        if let Some(label) = self
+            .loaded
+            .get(&(offset, mask, next))
+            .copied()
+            .filter(|label| self.near(*label))
+        {
             return label;
         }
         self.fall_through(next);
@@ -102,7 +117,11 @@ impl Assembler {
 
     /// A label within a conditional jump's reach that leads to `label`: itself, or an unconditional jump made for it.
     fn reachable(&mut self, label: Label) -> Label {
-        if self.near(label) { label } else { self.jump(label) }
+        if self.near(label) {
+            label
+        } else {
+            self.jump(label)
+        }
     }
 
     fn jump(&mut self, label: Label) -> Label {

@@ -25,9 +25,14 @@ pub(super) fn path(cache_dir: &Path, digest: &str) -> PathBuf {
 pub(super) fn read(path: &Path, digest: &str) -> Option<Vec<Insn>> {
     // Not a link, and not a fifo that nobody writes to.
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-    let mut file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).ok()?;
+    let mut file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits())
+        .open(path)
+        .ok()?;
     let meta = file.metadata().ok()?;
-    let ours = meta.is_file() && meta.uid() == nix::unistd::geteuid().as_raw() && meta.mode() & 0o022 == 0;
+    let ours =
+        meta.is_file() && meta.uid() == nix::unistd::geteuid().as_raw() && meta.mode() & 0o022 == 0;
     let most = header(digest, &[]).len() + MAX_INSNS * SIZE;
     if !ours || meta.len() > u64::try_from(most).ok()? {
         return None;
@@ -49,7 +54,12 @@ pub(super) fn write(path: &Path, digest: &str, insns: &[Insn]) -> io::Result<()>
     let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
     let written = (|| {
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
+        options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .custom_flags(OFlag::O_NOFOLLOW.bits());
         let mut file = options.open(&temporary)?;
         file.write_all(&header(digest, &program))?;
         file.write_all(&program)?;
@@ -80,7 +90,12 @@ fn encode(insn: &Insn) -> [u8; SIZE] {
 }
 
 fn decode([c0, c1, jt, jf, k0, k1, k2, k3]: &[u8; SIZE]) -> Insn {
-    Insn { code: u16::from_le_bytes([*c0, *c1]), jt: *jt, jf: *jf, k: u32::from_le_bytes([*k0, *k1, *k2, *k3]) }
+    Insn {
+        code: u16::from_le_bytes([*c0, *c1]),
+        jt: *jt,
+        jf: *jf,
+        k: u32::from_le_bytes([*k0, *k1, *k2, *k3]),
+    }
 }
 
 #[cfg(test)]
@@ -90,8 +105,20 @@ mod tests {
 
     use super::*;
 
-    const INSNS: [Insn; 2] =
-        [Insn { code: 0x20, jt: 1, jf: 2, k: 0x0102_0304 }, Insn { code: 0x06, jt: 0, jf: 0, k: 0x7fff_0000 }];
+    const INSNS: [Insn; 2] = [
+        Insn {
+            code: 0x20,
+            jt: 1,
+            jf: 2,
+            k: 0x0102_0304,
+        },
+        Insn {
+            code: 0x06,
+            jt: 0,
+            jf: 0,
+            k: 0x7fff_0000,
+        },
+    ];
 
     #[test]
     fn what_is_written_is_read_and_nothing_else_is() {
@@ -102,7 +129,9 @@ mod tests {
                 *bytes.last_mut().unwrap() ^= 1;
                 fs::write(path, bytes).unwrap();
             }),
-            ("cut short", |path| fs::write(path, &fs::read(path).unwrap()[..90]).unwrap()),
+            ("cut short", |path| {
+                fs::write(path, &fs::read(path).unwrap()[..90]).unwrap()
+            }),
             ("one instruction less", |path| {
                 let bytes = fs::read(path).unwrap();
                 fs::write(path, &bytes[..bytes.len() - SIZE]).unwrap();
@@ -114,7 +143,9 @@ mod tests {
                 fs::write(path, bytes).unwrap();
             }),
             ("too long", |path| fs::write(path, vec![0; 40_000]).unwrap()),
-            ("writable by the group", |path| fs::set_permissions(path, Permissions::from_mode(0o620)).unwrap()),
+            ("writable by the group", |path| {
+                fs::set_permissions(path, Permissions::from_mode(0o620)).unwrap()
+            }),
             ("a link", |path| {
                 fs::rename(path, path.with_extension("real")).unwrap();
                 symlink(path.with_extension("real"), path).unwrap();
@@ -129,7 +160,11 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let path = path(dir.path(), "d1");
             write(&path, "d1", &INSNS).unwrap();
-            assert_eq!(read(&path, "d1").as_deref(), Some(&INSNS[..]), "{name}: before");
+            assert_eq!(
+                read(&path, "d1").as_deref(),
+                Some(&INSNS[..]),
+                "{name}: before"
+            );
             assert_eq!(read(&path, "d2"), None, "{name}: other rules");
             damage(&path);
             assert_eq!(read(&path, "d1"), None, "{name}");
@@ -141,7 +176,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = path(dir.path(), "d1");
         fs::create_dir_all(path.join("in-the-way")).unwrap();
-        assert_ne!(write(&path, "d1", &INSNS).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_ne!(
+            write(&path, "d1", &INSNS).unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
         assert_eq!(fs::read_dir(dir.path().join("seccomp")).unwrap().count(), 1);
     }
 }

@@ -39,7 +39,9 @@ pub(super) fn compile(filter: &SeccompFilter, abi: Abi) -> Result<Vec<Insn>, Sec
     let start = asm.load(ARCH, None, which);
     let program = asm.finish(start);
     if program.len() > MAX_INSNS {
-        return Err(SeccompError::TooLong { instructions: program.len() });
+        return Err(SeccompError::TooLong {
+            instructions: program.len(),
+        });
     }
     Ok(program)
 }
@@ -49,12 +51,17 @@ fn answers(filter: &SeccompFilter) -> Result<BTreeMap<u32, Answer>, SeccompError
     let mut judged: BTreeMap<u32, (Vec<Arm>, Vec<Arm>)> = BTreeMap::new();
     for (rules, notify) in [(&filter.notify, true), (&filter.allow, false)] {
         for SyscallRule { name, when } in rules {
-            let (Some(number), Some(arm)) = (abi::number(name)?, satisfiable(when)) else { continue };
+            let (Some(number), Some(arm)) = (abi::number(name)?, satisfiable(when)) else {
+                continue;
+            };
             let (told, allowed) = judged.entry(number).or_default();
             if notify { told } else { allowed }.push(arm);
         }
     }
-    let mut answers: BTreeMap<u32, Answer> = judged.into_iter().map(|(number, arms)| (number, answer(arms))).collect();
+    let mut answers: BTreeMap<u32, Answer> = judged
+        .into_iter()
+        .map(|(number, arms)| (number, answer(arms)))
+        .collect();
     for name in &filter.enosys {
         if let Some(number) = abi::number(name)? {
             answers.insert(number, Answer::Always(action::ENOSYS));
@@ -80,7 +87,9 @@ fn answer((notify, mut allow): (Vec<Arm>, Vec<Arm>)) -> Answer {
 fn satisfiable(when: &[ArgCondition]) -> Option<Arm> {
     let possible = |c: &ArgCondition| !matches!(c.op, ArgOp::Masked(mask) if c.value & !mask != 0);
     let needed = |c: &&ArgCondition| !matches!(c.op, ArgOp::Masked(0));
-    when.iter().all(possible).then(|| when.iter().filter(needed).copied().collect())
+    when.iter()
+        .all(possible)
+        .then(|| when.iter().filter(needed).copied().collect())
 }
 
 /// All numbers, each span from its start to the next one's.
@@ -92,9 +101,18 @@ fn spans(answers: &BTreeMap<u32, Answer>, known_max: u32, abi: Abi) -> Vec<(u32,
         }
     };
     for number in 0..=known_max.min(abi::X32_BIT - 2) {
-        add(number, answers.get(&number).cloned().unwrap_or(Answer::Always(action::EPERM)));
+        add(
+            number,
+            answers
+                .get(&number)
+                .cloned()
+                .unwrap_or(Answer::Always(action::EPERM)),
+        );
     }
-    add(known_max.min(abi::X32_BIT - 2) + 1, Answer::Always(action::ENOSYS));
+    add(
+        known_max.min(abi::X32_BIT - 2) + 1,
+        Answer::Always(action::ENOSYS),
+    );
     if abi.x32 {
         // Calls of the x32 ABI differ by this bit only, and the table above does not speak of them. With the sign bit it is no call.
         add(abi::X32_BIT, Answer::Always(action::KILL_PROCESS));
@@ -104,8 +122,14 @@ fn spans(answers: &BTreeMap<u32, Answer>, known_max: u32, abi: Abi) -> Vec<(u32,
 }
 
 /// Finds the span that the accumulator lies in. The first span holds everything below the second.
-fn search<T: PartialEq>(asm: &mut Assembler, spans: &[(u32, T)], leaf: &dyn Fn(&mut Assembler, &T) -> Label) -> Label {
-    let Some(((_, first), (_, last))) = spans.first().zip(spans.last()) else { return asm.ret(action::EPERM) };
+fn search<T: PartialEq>(
+    asm: &mut Assembler,
+    spans: &[(u32, T)],
+    leaf: &dyn Fn(&mut Assembler, &T) -> Label,
+) -> Label {
+    let Some(((_, first), (_, last))) = spans.first().zip(spans.last()) else {
+        return asm.ret(action::EPERM);
+    };
     if spans.len() == 1 {
         return leaf(asm, first);
     }
@@ -159,10 +183,18 @@ fn any(asm: &mut Assembler, arms: &[Arm], ok: Label, fail: Label) -> Label {
     if arms.iter().any(Vec::is_empty) {
         return ok;
     }
-    let Some(lead) = arms.first().and_then(|arm| arm.first()) else { return fail };
+    let Some(lead) = arms.first().and_then(|arm| arm.first()) else {
+        return fail;
+    };
     let Some(mask) = mask(lead) else {
-        let (these, others): (Vec<&Arm>, Vec<&Arm>) = arms.iter().partition(|arm| arm.contains(lead));
-        let fail = any(asm, &others.into_iter().cloned().collect::<Vec<_>>(), ok, fail);
+        let (these, others): (Vec<&Arm>, Vec<&Arm>) =
+            arms.iter().partition(|arm| arm.contains(lead));
+        let fail = any(
+            asm,
+            &others.into_iter().cloned().collect::<Vec<_>>(),
+            ok,
+            fail,
+        );
         let rest: Vec<Arm> = these.into_iter().map(|arm| without(arm, lead)).collect();
         let ok = any(asm, &rest, ok, fail);
         return compare(asm, lead, ok, fail);
@@ -172,13 +204,19 @@ fn any(asm: &mut Assembler, arms: &[Arm], ok: Label, fail: Label) -> Label {
     let mut others = Vec::new();
     for arm in arms {
         match arm.iter().find(same) {
-            Some(condition) => by_value.entry(condition.value).or_default().push(without(arm, condition)),
+            Some(condition) => by_value
+                .entry(condition.value)
+                .or_default()
+                .push(without(arm, condition)),
             None => others.push(arm.clone()),
         }
     }
     let fail = any(asm, &others, ok, fail);
-    let targets: Vec<(u64, Label)> =
-        by_value.into_iter().rev().map(|(value, rest)| (value, any(asm, &rest, ok, fail))).collect();
+    let targets: Vec<(u64, Label)> = by_value
+        .into_iter()
+        .rev()
+        .map(|(value, rest)| (value, any(asm, &rest, ok, fail)))
+        .collect();
     among(asm, lead.arg, mask, &targets, fail)
 }
 
@@ -192,7 +230,10 @@ fn mask(condition: &ArgCondition) -> Option<u64> {
 }
 
 fn without(arm: &Arm, condition: &ArgCondition) -> Arm {
-    arm.iter().filter(|other| *other != condition).copied().collect()
+    arm.iter()
+        .filter(|other| *other != condition)
+        .copied()
+        .collect()
 }
 
 /// Where the masked argument's value leads: `targets` by value, highest first.
@@ -204,13 +245,22 @@ fn among(asm: &mut Assembler, arg: u8, mask: u64, targets: &[(u64, Label)], fail
         let (high, low) = halves(*value);
         by_high.entry(high).or_default().push((low, *target));
     }
-    let highs: Vec<(u32, Label)> =
-        by_high.into_iter().rev().map(|(high, lows)| (high, word(asm, low_of(arg), mask_low, &lows, fail))).collect();
+    let highs: Vec<(u32, Label)> = by_high
+        .into_iter()
+        .rev()
+        .map(|(high, lows)| (high, word(asm, low_of(arg), mask_low, &lows, fail)))
+        .collect();
     word(asm, high_of(arg), mask_high, &highs, fail)
 }
 
 /// The same for one word; an empty mask leaves the value 0.
-fn word(asm: &mut Assembler, offset: u32, mask: u32, targets: &[(u32, Label)], fail: Label) -> Label {
+fn word(
+    asm: &mut Assembler,
+    offset: u32,
+    mask: u32,
+    targets: &[(u32, Label)],
+    fail: Label,
+) -> Label {
     match (mask, targets) {
         (0, [(_, target)]) => *target,
         (_, [(0, target)]) => {

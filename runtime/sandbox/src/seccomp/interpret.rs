@@ -16,7 +16,14 @@ pub(crate) struct Call {
 
 impl Call {
     fn word(&self, offset: u32) -> u32 {
-        let half = |value: u64, high: bool| u32::try_from(if high { value >> 32 } else { value & 0xffff_ffff }).unwrap();
+        let half = |value: u64, high: bool| {
+            u32::try_from(if high {
+                value >> 32
+            } else {
+                value & 0xffff_ffff
+            })
+            .unwrap()
+        };
         match offset {
             0 => self.nr,
             4 => self.arch,
@@ -63,9 +70,17 @@ pub(super) fn meaning(filter: &SeccompFilter, abi: Abi, call: &Call) -> u32 {
     let holds = |when: &[ArgCondition]| when.iter().all(|condition| holds(condition, call));
     if filter.enosys.iter().any(|name| is(name)) {
         action::ENOSYS
-    } else if filter.notify.iter().any(|rule| is(&rule.name) && holds(&rule.when)) {
+    } else if filter
+        .notify
+        .iter()
+        .any(|rule| is(&rule.name) && holds(&rule.when))
+    {
         action::USER_NOTIF
-    } else if filter.allow.iter().any(|rule| is(&rule.name) && holds(&rule.when)) {
+    } else if filter
+        .allow
+        .iter()
+        .any(|rule| is(&rule.name) && holds(&rule.when))
+    {
         action::ALLOW
     } else {
         action::EPERM

@@ -66,12 +66,19 @@ impl Program {
 /// Why there is no program.
 #[derive(Debug, thiserror::Error)]
 pub enum SeccompError {
-    #[error("the system-call filter names `{name}`, which neither this libseccomp nor airtight knows")]
+    #[error(
+        "the system-call filter names `{name}`, which neither this libseccomp nor airtight knows"
+    )]
     UnknownCall { name: String },
-    #[error("the system-call filter compiles to {instructions} instructions; the kernel takes 4096")]
+    #[error(
+        "the system-call filter compiles to {instructions} instructions; the kernel takes 4096"
+    )]
     TooLong { instructions: usize },
     #[error("keeping a compiled filter at {}: {source}", path.display())]
-    Cache { path: PathBuf, source: std::io::Error },
+    Cache {
+        path: PathBuf,
+        source: std::io::Error,
+    },
 }
 
 /// The program of `filter`: from `cache_dir/seccomp/<digest>.bpf` if that is whole and ours, else compiled and kept there. A cache that
@@ -82,7 +89,11 @@ pub enum SeccompError {
 pub fn program(filter: &SeccompFilter, cache_dir: &Path) -> Result<Program, SeccompError> {
     let digest = filter.digest();
     let path = cache::path(cache_dir, &digest);
-    let notify = if filter.notify.is_empty() { Notify::No } else { Notify::Yes };
+    let notify = if filter.notify.is_empty() {
+        Notify::No
+    } else {
+        Notify::Yes
+    };
     if let Some(insns) = cache::read(&path, &digest) {
         return Ok(Program { insns, notify });
     }

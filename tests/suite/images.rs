@@ -1,0 +1,231 @@
+//! Images in and out: reproducible, accepted by the tools that others use, and refused when they are not what they should be.
+
+mod examples;
+mod hostile;
+
+use std::process::{Command, Stdio};
+
+use airtight_tests::{Need, World, has};
+
+const APP: &str = "format = 1\nname = \"test/app\"\nbase = \"scratch\"\n[[layer]]\nname = \"app\"\ncopy = [{ from = \"tree\", to = \"/app\" }]\n[config]\nentrypoint = [\"/app/run\"]\n";
+
+fn context(world: &World, sub: &str) -> String {
+    world
+        .write(&format!("work/{sub}/airtight.toml"), APP)
+        .unwrap();
+    for (name, content) in [
+        ("run", "#!/bin/sh\n"),
+        ("a/one", "1"),
+        ("a/two", "2"),
+        ("z", "last"),
+    ] {
+        world
+            .write(&format!("work/{sub}/tree/{name}"), content)
+            .unwrap();
+    }
+    let run = world.path(&format!("work/{sub}/tree/run"));
+    std::fs::set_permissions(run, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    world.shown(&format!("work/{sub}"))
+}
+
+#[test]
+fn the_same_input_gives_the_same_digest_elsewhere_and_for_another_user() {
+    if !has(&[Need::Root]) {
+        return;
+    }
+    let worlds = [World::new().unwrap(), World::rootless().unwrap()];
+    let mut digests = Vec::new();
+    for (world, sub, umask) in [
+        (&worlds[0], "one", "022"),
+        (&worlds[0], "deeper/two", "077"),
+        (&worlds[1], "three", "002"),
+    ] {
+        let directory = context(world, sub);
+        let script =
+            format!("umask {umask}; TZ=Pacific/Auckland LC_ALL=C exec \"$0\" build \"$1\"");
+        let output = world
+            .command("sh")
+            .arg("-c")
+            .arg(script)
+            .arg(airtight_tests::binary("airtight"))
+            .arg(directory)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        digests.push(String::from_utf8(output.stdout).unwrap());
+    }
+    assert_eq!(digests[0], digests[1]);
+    assert_eq!(digests[0], digests[2]);
+    assert!(
+        digests[0].starts_with("sha256:") && digests[0].trim().len() == 71,
+        "{digests:?}"
+    );
+}
+
+#[test]
+fn two_builds_at_once_share_a_store() {
+    let world = World::new().unwrap();
+    let directory = context(&world, "shared");
+    let running: Vec<_> = (0..4)
+        .map(|number| {
+            world
+                .start(&["build", &directory, "-t", &format!("test/app:{number}")])
+                .unwrap()
+        })
+        .collect();
+    let digests: Vec<String> = running
+        .into_iter()
+        .map(|one| one.wait().unwrap().stdout)
+        .collect();
+    assert!(
+        digests
+            .iter()
+            .all(|digest| *digest == digests[0] && digest.starts_with("sha256:")),
+        "{digests:?}"
+    );
+    let images = world.airtight(["images", "--json"]).unwrap();
+    assert_eq!(images.stdout.matches("test/app").count(), 4, "{images:?}");
+    assert_eq!(world.airtight(["verify"]).unwrap().code, Some(0));
+}
+
+#[test]
+fn names_go_and_gc_takes_what_they_held() {
+    let world = World::new().unwrap();
+    let directory = context(&world, "gone");
+    world.airtight(["build", &directory]).unwrap();
+    assert_eq!(world.airtight(["rm", "test/app"]).unwrap().code, Some(0));
+    assert_eq!(world.airtight(["rm", "test/app"]).unwrap().code, Some(125));
+    let before = std::fs::read_dir(world.path("home/store/blobs/sha256"))
+        .unwrap()
+        .count();
+    assert_eq!(world.airtight(["gc"]).unwrap().code, Some(0));
+    let after = std::fs::read_dir(world.path("home/store/blobs/sha256"))
+        .unwrap()
+        .count();
+    assert_eq!(before - after, 3, "manifest, configuration and layer");
+    assert_eq!(
+        world.run(&[], &["say"]).unwrap().code,
+        Some(0),
+        "another image stays whole"
+    );
+}
+
+/// Runs to success or fails the test with what was printed.
+fn must(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{command:?}: {output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn privileged_other_tools_take_what_is_written_and_the_other_way_round() {
+    if !has(&[Need::Root, Need::Program("skopeo"), Need::Program("umoci")]) {
+        return;
+    }
+    let world = World::new().unwrap();
+    let directory = context(&world, "out");
+    let (layout, archive) = (world.shown("work/layout"), world.shown("work/image.tar"));
+    let built = world
+        .airtight([
+            "build",
+            &directory,
+            "-o",
+            &format!("oci:{layout}:v1"),
+            "-o",
+            &format!("oci-archive:{archive}:v1"),
+        ])
+        .unwrap();
+    assert_eq!(built.code, Some(0), "{built:?}");
+    let inspected = must(Command::new("skopeo").args(["inspect", &format!("oci:{layout}:v1")]));
+    assert!(inspected.contains(built.stdout.trim()), "{inspected}");
+    must(Command::new("skopeo").args(["inspect", &format!("oci-archive:{archive}:v1")]));
+    must(Command::new("umoci").args([
+        "unpack",
+        "--rootless",
+        "--image",
+        &format!("{layout}:v1"),
+        &world.shown("work/unpacked"),
+    ]));
+    assert_eq!(
+        std::fs::read_to_string(world.path("work/unpacked/rootfs/app/a/one")).unwrap(),
+        "1"
+    );
+
+    let (docker, oci) = (
+        world.shown("work/docker.tar"),
+        world.shown("work/again.tar"),
+    );
+    must(Command::new("skopeo").args([
+        "copy",
+        "-q",
+        &format!("oci:{layout}:v1"),
+        &format!("docker-archive:{docker}:test/docker:v1"),
+    ]));
+    must(Command::new("skopeo").args([
+        "copy",
+        "-q",
+        &format!("oci:{layout}:v1"),
+        &format!("oci-archive:{oci}:test/oci:v1"),
+    ]));
+    for (path, name) in [
+        (&docker, "test/docker:v1"),
+        (&oci, "test/oci:v1"),
+        (&layout, "layout:v1"),
+    ] {
+        let imported = world.airtight(["import", path]).unwrap();
+        assert_eq!(imported.code, Some(0), "{imported:?}");
+        let images = world.airtight(["images", "--json"]).unwrap();
+        assert!(images.stdout.contains(name), "{name}: {images:?}");
+    }
+    assert_eq!(world.airtight(["verify"]).unwrap().code, Some(0));
+}
+
+#[test]
+fn privileged_containerd_imports_the_archive() {
+    if !has(&[
+        Need::Root,
+        Need::Program("containerd"),
+        Need::Program("ctr"),
+    ]) {
+        return;
+    }
+    let world = World::new().unwrap();
+    let directory = context(&world, "ctr");
+    let archive = world.shown("work/ctr.tar");
+    world
+        .airtight([
+            "build",
+            &directory,
+            "-o",
+            &format!("oci-archive:{archive}:v1"),
+        ])
+        .unwrap();
+    let socket = world.shown("run/containerd.sock");
+    let config = format!(
+        "version = 2\nroot = \"{0}/root\"\nstate = \"{0}/state\"\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = \"{socket}\"\n[ttrpc]\naddress = \"{socket}.ttrpc\"\n",
+        world.shown("run")
+    );
+    let file = world.write("run/containerd.toml", config).unwrap();
+    let mut daemon = Command::new("containerd")
+        .arg("-c")
+        .arg(file)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let ctr = |args: &[&str]| {
+        Command::new("ctr")
+            .args(["-a", &socket])
+            .args(args)
+            .output()
+            .unwrap()
+    };
+    let up = airtight_tests::wait_until(std::time::Duration::from_secs(30), || {
+        ctr(&["version"]).status.success()
+    });
+    let imported = ctr(&["images", "import", "--base-name", "test/app", &archive]);
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    assert!(up);
+    assert!(imported.status.success(), "{imported:?}");
+}

@@ -1,0 +1,32 @@
+//! Every test that runs the product's binaries. Names that begin with `privileged_` need root or a service; see `airtight_tests::has`.
+
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails, its helpers too"
+)]
+
+mod architecture;
+mod denial;
+mod endpoints;
+mod images;
+mod kills;
+mod launches;
+mod limits;
+
+use airtight_tests::{Need, World, has};
+
+/// The error numbers that the tests name.
+mod errno {
+    pub(crate) const EPERM: i64 = 1;
+    pub(crate) const EACCES: i64 = 13;
+    pub(crate) const EROFS: i64 = 30;
+    pub(crate) const ENOSYS: i64 = 38;
+    pub(crate) const ENETUNREACH: i64 = 101;
+    pub(crate) const ECONNREFUSED: i64 = 111;
+}
+
+/// A world as root and one as an unprivileged user: what is denied is denied to both.
+fn both() -> Option<[World; 2]> {
+    has(&[Need::Root]).then(|| [World::new().unwrap(), World::rootless().unwrap()])
+}

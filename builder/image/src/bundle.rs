@@ -24,14 +24,19 @@ pub fn resolve_user(layers: &[PathBuf], user: &str) -> Result<(u32, u32, Vec<u32
     if user.is_empty() {
         return Ok((NOBODY.0, NOBODY.1, Vec::new()));
     }
-    let (user, group) = user.split_once(':').map_or((user, None), |(user, group)| (user, Some(group)));
+    let (user, group) = user
+        .split_once(':')
+        .map_or((user, None), |(user, group)| (user, Some(group)));
     let uid = user.parse::<u32>().ok();
     // Numbers need no file, which is the fast and the usual case.
     if let (Some(uid), Some(Ok(gid))) = (uid, group.map(str::parse)) {
         return Ok((uid, gid, Vec::new()));
     }
     let passwd = account_file(layers, "etc/passwd")?;
-    let entry = fields(&passwd).find(|row| row.first() == Some(&user) || (uid.is_some() && row.get(2).and_then(|id| id.parse().ok()) == uid));
+    let entry = fields(&passwd).find(|row| {
+        row.first() == Some(&user)
+            || (uid.is_some() && row.get(2).and_then(|id| id.parse().ok()) == uid)
+    });
     let number = |row: &Vec<&str>, at: usize| row.get(at).and_then(|id| id.parse::<u32>().ok());
     let uid = match uid.or_else(|| entry.as_ref().and_then(|row| number(row, 2))) {
         Some(uid) => uid,
@@ -39,7 +44,12 @@ pub fn resolve_user(layers: &[PathBuf], user: &str) -> Result<(u32, u32, Vec<u32
     };
     let groups = account_file(layers, "etc/group")?;
     let gid = match group {
-        Some(name) => match name.parse().ok().or_else(|| fields(&groups).find(|row| row.first() == Some(&name)).as_ref().and_then(|row| number(row, 2))) {
+        Some(name) => match name.parse().ok().or_else(|| {
+            fields(&groups)
+                .find(|row| row.first() == Some(&name))
+                .as_ref()
+                .and_then(|row| number(row, 2))
+        }) {
             Some(gid) => gid,
             None => return Err(missing("group", name, "etc/group")),
         },
@@ -47,15 +57,28 @@ pub fn resolve_user(layers: &[PathBuf], user: &str) -> Result<(u32, u32, Vec<u32
         None => entry.as_ref().and_then(|row| number(row, 3)).unwrap_or(uid),
     };
     let name = entry.as_ref().and_then(|row| row.first().copied());
-    let member = |row: &Vec<&str>| name.is_some_and(|name| row.get(3).is_some_and(|members| members.split(',').any(|member| member == name)));
-    let mut more: Vec<u32> = fields(&groups).filter(member).filter_map(|row| number(&row, 2)).filter(|&id| id != gid && id != 0).collect();
+    let member = |row: &Vec<&str>| {
+        name.is_some_and(|name| {
+            row.get(3)
+                .is_some_and(|members| members.split(',').any(|member| member == name))
+        })
+    };
+    let mut more: Vec<u32> = fields(&groups)
+        .filter(member)
+        .filter_map(|row| number(&row, 2))
+        .filter(|&id| id != gid && id != 0)
+        .collect();
     more.truncate(MAX_GROUPS);
     Ok((uid, gid, more))
 }
 
 fn missing(kind: &str, name: &str, file: &str) -> Error {
     let shown = name.escape_debug();
-    Error::refused(format!("{kind} `{shown}`"), format!("is not in the image's /{file}"), "give numbers, like `65532:65532`, in the image's `user` or with --user")
+    Error::refused(
+        format!("{kind} `{shown}`"),
+        format!("is not in the image's /{file}"),
+        "give numbers, like `65532:65532`, in the image's `user` or with --user",
+    )
 }
 
 fn fields(text: &str) -> impl Iterator<Item = Vec<&str>> {
@@ -67,17 +90,29 @@ fn account_file(layers: &[PathBuf], path: &str) -> Result<String> {
     for layer in layers.iter().rev() {
         let root = File::open(layer).map_err(Error::io(layer))?;
         // O_PATH first: a layer may have anything there, and opening a device or pipe does things.
-        let Ok(found) = open_in_root(&root, Path::new(path), OFlag::O_PATH) else { continue };
-        let kind = File::from(found).metadata().map_err(Error::io(&layer.join(path)))?;
+        let Ok(found) = open_in_root(&root, Path::new(path), OFlag::O_PATH) else {
+            continue;
+        };
+        let kind = File::from(found)
+            .metadata()
+            .map_err(Error::io(&layer.join(path)))?;
         if kind.file_type().is_char_device() && kind.rdev() == 0 {
             return Ok(String::new());
         }
         if !kind.is_file() {
-            return Err(Error::refused(layer.join(path).display(), "is no file", "rebuild the image, or give --user as numbers"));
+            return Err(Error::refused(
+                layer.join(path).display(),
+                "is no file",
+                "rebuild the image, or give --user as numbers",
+            ));
         }
-        let file = open_in_root(&root, Path::new(path), OFlag::O_RDONLY | OFlag::O_NONBLOCK).map_err(Error::sys(&layer.join(path)))?;
+        let file = open_in_root(&root, Path::new(path), OFlag::O_RDONLY | OFlag::O_NONBLOCK)
+            .map_err(Error::sys(&layer.join(path)))?;
         let mut bytes = Vec::new();
-        File::from(file).take(MAX_ACCOUNTS).read_to_end(&mut bytes).map_err(Error::io(&layer.join(path)))?;
+        File::from(file)
+            .take(MAX_ACCOUNTS)
+            .read_to_end(&mut bytes)
+            .map_err(Error::io(&layer.join(path)))?;
         return Ok(String::from_utf8_lossy(&bytes).into_owned());
     }
     Ok(String::new())
@@ -91,11 +126,18 @@ mod tests {
     fn a_user_is_a_number_or_a_name_of_the_image() {
         let dir = tempfile::tempdir().unwrap();
         let (low, high) = (dir.path().join("low"), dir.path().join("high"));
-        for (layer, passwd) in [(&low, "app:x:7:7::/:\n"), (&high, "root:x:0:0::/:\nweb:x:33:34::/:\n")] {
+        for (layer, passwd) in [
+            (&low, "app:x:7:7::/:\n"),
+            (&high, "root:x:0:0::/:\nweb:x:33:34::/:\n"),
+        ] {
             std::fs::create_dir_all(layer.join("etc")).unwrap();
             std::fs::write(layer.join("etc/passwd"), passwd).unwrap();
         }
-        std::fs::write(low.join("etc/group"), "www:x:34:\nlogs:x:40:web,other\nwheel:x:0:web\n").unwrap();
+        std::fs::write(
+            low.join("etc/group"),
+            "www:x:34:\nlogs:x:40:web,other\nwheel:x:0:web\n",
+        )
+        .unwrap();
         let layers = [low, high];
         for (name, user, want) in [
             ("unsaid", "", Some((65532, 65532, vec![]))),

@@ -17,7 +17,11 @@ pub struct Descriptor {
 impl Descriptor {
     #[must_use]
     pub fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Self {
-        Self { media_type: media_type.into(), digest, size }
+        Self {
+            media_type: media_type.into(),
+            digest,
+            size,
+        }
     }
 
     #[must_use]
@@ -49,6 +53,13 @@ impl Descriptor {
         if self.size <= limit {
             return Ok(());
         }
-        Err(Error::refused(&self.digest, format!("is said to be {} bytes; at most {limit} are taken", self.size), "use another image"))
+        Err(Error::refused(
+            &self.digest,
+            format!(
+                "is said to be {} bytes; at most {limit} are taken",
+                self.size
+            ),
+            "use another image",
+        ))
     }
 }

@@ -25,11 +25,16 @@ impl Digest {
     }
 
     pub(crate) fn from_hasher(hasher: Sha256) -> Self {
-        const HEX: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+        const HEX: [char; 16] = [
+            '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
+        ];
         let mut text = String::with_capacity(71);
         text.push_str("sha256:");
         for byte in hasher.finalize() {
-            text.extend([byte >> 4, byte & 15].map(|nibble| HEX.get(usize::from(nibble)).copied().unwrap_or('0')));
+            text.extend(
+                [byte >> 4, byte & 15]
+                    .map(|nibble| HEX.get(usize::from(nibble)).copied().unwrap_or('0')),
+            );
         }
         Self(text)
     }
@@ -46,12 +51,19 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let hex = text.strip_prefix("sha256:").unwrap_or_default();
-        let legal = hex.len() == 64 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let legal = hex.len() == 64
+            && hex
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         if legal {
             return Ok(Self(text.to_owned()));
         }
         let shown: String = text.chars().take(80).collect();
-        Err(Error::refused(format!("digest `{shown}`"), "is not `sha256:` and 64 lowercase hexadecimal digits", "use a sha256 digest"))
+        Err(Error::refused(
+            format!("digest `{shown}`"),
+            "is not `sha256:` and 64 lowercase hexadecimal digits",
+            "use a sha256 digest",
+        ))
     }
 }
 

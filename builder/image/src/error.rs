@@ -14,21 +14,39 @@ pub enum Error {
     Sys { path: PathBuf, error: SysError },
     /// The bytes are not what they should be, or not what airtight takes.
     #[error("{what}: {problem}\n  fix: {fix}")]
-    Refused { what: String, problem: String, fix: String },
+    Refused {
+        what: String,
+        problem: String,
+        fix: String,
+    },
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |error| Self::Io { path: path.to_owned(), error }
+        move |error| Self::Io {
+            path: path.to_owned(),
+            error,
+        }
     }
 
     pub(crate) fn sys(path: &Path) -> impl FnOnce(SysError) -> Self {
-        move |error| Self::Sys { path: path.to_owned(), error }
+        move |error| Self::Sys {
+            path: path.to_owned(),
+            error,
+        }
     }
 
-    pub(crate) fn refused(what: impl ToString, problem: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self::Refused { what: what.to_string(), problem: problem.into(), fix: fix.into() }
+    pub(crate) fn refused(
+        what: impl ToString,
+        problem: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Self {
+        Self::Refused {
+            what: what.to_string(),
+            problem: problem.into(),
+            fix: fix.into(),
+        }
     }
 }

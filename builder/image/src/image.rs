@@ -51,8 +51,15 @@ impl Image {
         if *os == Os::Linux && *arch == host_arch() {
             return Ok(());
         }
-        let problem = format!("is for {os}/{arch}, and this machine is linux/{}", host_arch());
-        Err(Error::refused(&self.digest, problem, "use the image for this machine, or build it here"))
+        let problem = format!(
+            "is for {os}/{arch}, and this machine is linux/{}",
+            host_arch()
+        );
+        Err(Error::refused(
+            &self.digest,
+            problem,
+            "use the image for this machine, or build it here",
+        ))
     }
 
     pub(crate) fn read(store: &Store, digest: &Digest) -> Result<Self> {
@@ -64,23 +71,36 @@ impl Image {
     }
 
     fn assemble(digest: Digest, manifest: ImageManifest, config: &[u8]) -> Result<Self> {
-        let bad = |problem: String| Error::refused(&digest, problem, "rebuild or pull the image again");
-        let config = ImageConfiguration::from_reader(config).map_err(|error| bad(format!("has a configuration that is none: {error}")))?;
+        let bad =
+            |problem: String| Error::refused(&digest, problem, "rebuild or pull the image again");
+        let config = ImageConfiguration::from_reader(config)
+            .map_err(|error| bad(format!("has a configuration that is none: {error}")))?;
         let diff_ids = config.rootfs().diff_ids();
         let count = manifest.layers().len();
         if count == 0 || count > MAX_LAYERS {
-            return Err(bad(format!("has {count} layers; 1 to {MAX_LAYERS} are taken")));
+            return Err(bad(format!(
+                "has {count} layers; 1 to {MAX_LAYERS} are taken"
+            )));
         }
         if diff_ids.len() != count {
-            return Err(bad(format!("has {count} layers and {} diffIDs", diff_ids.len())));
+            return Err(bad(format!(
+                "has {count} layers and {} diffIDs",
+                diff_ids.len()
+            )));
         }
         let mut layers = Vec::with_capacity(count);
         for (layer, diff) in manifest.layers().iter().zip(diff_ids) {
             let layer = Descriptor::from_oci(layer)?;
-            compression(layer.media_type()).ok_or_else(|| bad(format!("has a layer of type {}", layer.media_type())))?;
+            compression(layer.media_type())
+                .ok_or_else(|| bad(format!("has a layer of type {}", layer.media_type())))?;
             layers.push((layer, DiffId(diff.parse()?)));
         }
-        Ok(Self { digest, manifest, config, layers })
+        Ok(Self {
+            digest,
+            manifest,
+            config,
+            layers,
+        })
     }
 }
 
@@ -90,10 +110,17 @@ impl Image {
 /// Another media type or schema version, or no JSON of that shape.
 pub fn parse_manifest(bytes: &[u8], digest: &Digest) -> Result<ImageManifest> {
     let bad = |problem: String| Error::refused(digest, problem, "name an image manifest");
-    let manifest = ImageManifest::from_reader(bytes).map_err(|error| bad(format!("is no image manifest: {error}")))?;
-    let kind = manifest.media_type().as_ref().map_or(OCI_MANIFEST.to_owned(), ToString::to_string);
+    let manifest = ImageManifest::from_reader(bytes)
+        .map_err(|error| bad(format!("is no image manifest: {error}")))?;
+    let kind = manifest
+        .media_type()
+        .as_ref()
+        .map_or(OCI_MANIFEST.to_owned(), ToString::to_string);
     if manifest.schema_version() != 2 || !is_manifest(&kind) {
-        return Err(bad(format!("is of type {kind}, schema version {}", manifest.schema_version())));
+        return Err(bad(format!(
+            "is of type {kind}, schema version {}",
+            manifest.schema_version()
+        )));
     }
     Ok(manifest)
 }
@@ -103,10 +130,15 @@ pub fn parse_manifest(bytes: &[u8], digest: &Digest) -> Result<ImageManifest> {
 /// # Errors
 /// No JSON of that shape, or more than 1,024 manifests.
 pub fn parse_index(bytes: &[u8], what: &Path) -> Result<ImageIndex> {
-    let bad = |problem: String| Error::refused(what.display(), problem, "name an OCI layout or archive");
-    let index = ImageIndex::from_reader(bytes).map_err(|error| bad(format!("is no image index: {error}")))?;
+    let bad =
+        |problem: String| Error::refused(what.display(), problem, "name an OCI layout or archive");
+    let index = ImageIndex::from_reader(bytes)
+        .map_err(|error| bad(format!("is no image index: {error}")))?;
     if index.manifests().len() > 1024 {
-        return Err(bad(format!("lists {} manifests; at most 1024 are taken", index.manifests().len())));
+        return Err(bad(format!(
+            "lists {} manifests; at most 1024 are taken",
+            index.manifests().len()
+        )));
     }
     Ok(index)
 }
@@ -122,14 +154,21 @@ pub(crate) fn is_index(media_type: &str) -> bool {
 /// Of the layer types that are taken; `None` for another.
 pub(crate) fn compression(media_type: &str) -> Option<Compression> {
     match media_type {
-        "application/vnd.oci.image.layer.v1.tar" | "application/vnd.docker.image.rootfs.diff.tar" => Some(Compression::None),
-        "application/vnd.oci.image.layer.v1.tar+gzip" | "application/vnd.docker.image.rootfs.diff.tar.gzip" => Some(Compression::Gzip),
-        "application/vnd.oci.image.layer.v1.tar+zstd" | "application/vnd.docker.image.rootfs.diff.tar.zstd" => Some(Compression::Zstd),
+        "application/vnd.oci.image.layer.v1.tar"
+        | "application/vnd.docker.image.rootfs.diff.tar" => Some(Compression::None),
+        "application/vnd.oci.image.layer.v1.tar+gzip"
+        | "application/vnd.docker.image.rootfs.diff.tar.gzip" => Some(Compression::Gzip),
+        "application/vnd.oci.image.layer.v1.tar+zstd"
+        | "application/vnd.docker.image.rootfs.diff.tar.zstd" => Some(Compression::Zstd),
         _ => None,
     }
 }
 
 /// The CPU that this program was built for.
 pub(crate) fn host_arch() -> Arch {
-    if cfg!(target_arch = "aarch64") { Arch::ARM64 } else { Arch::Amd64 }
+    if cfg!(target_arch = "aarch64") {
+        Arch::ARM64
+    } else {
+        Arch::Amd64
+    }
 }

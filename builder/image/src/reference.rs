@@ -20,7 +20,10 @@ pub enum ImageRef {
     Name(Reference),
     Digest(Digest),
     /// `oci:PATH[:TAG]`.
-    Layout { path: PathBuf, tag: Option<String> },
+    Layout {
+        path: PathBuf,
+        tag: Option<String>,
+    },
 }
 
 /// Where an image is written to: `oci:PATH[:TAG]` or `oci-archive:PATH[:TAG]`.
@@ -59,7 +62,11 @@ impl FromStr for Reference {
     fn from_str(text: &str) -> Result<Self, Error> {
         let bad = |problem: &str| {
             let shown: String = text.chars().take(300).collect();
-            Error::refused(format!("image name `{shown}`"), problem, "write it like `shop/api:1.2`: lower-case letters, digits, `.`, `_`, `-`, `/`")
+            Error::refused(
+                format!("image name `{shown}`"),
+                problem,
+                "write it like `shop/api:1.2`: lower-case letters, digits, `.`, `_`, `-`, `/`",
+            )
         };
         if text.len() > 255 {
             return Err(bad("is longer than 255 bytes"));
@@ -69,24 +76,50 @@ impl FromStr for Reference {
             _ => (text, "latest"),
         };
         let component = |part: &str, port: bool| {
-            let ends = |edge: Option<char>| edge.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
-            let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c) || (port && c == ':');
-            ends(part.chars().next()) && ends(part.chars().last()) && part.chars().all(legal) && !part.contains("..")
+            let ends = |edge: Option<char>| {
+                edge.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+            };
+            let legal = |c: char| {
+                c.is_ascii_lowercase()
+                    || c.is_ascii_digit()
+                    || "._-".contains(c)
+                    || (port && c == ':')
+            };
+            ends(part.chars().next())
+                && ends(part.chars().last())
+                && part.chars().all(legal)
+                && !part.contains("..")
         };
         let parts: Vec<&str> = name.split('/').collect();
-        if !parts.iter().enumerate().all(|(at, part)| component(part, at == 0 && parts.len() > 1)) {
+        if !parts
+            .iter()
+            .enumerate()
+            .all(|(at, part)| component(part, at == 0 && parts.len() > 1))
+        {
             return Err(bad("has a component that is not a name"));
         }
         check_tag(tag).map_err(|()| bad("has a tag that is not one"))?;
-        Ok(Self { name: name.to_owned(), tag: tag.to_owned() })
+        Ok(Self {
+            name: name.to_owned(),
+            tag: tag.to_owned(),
+        })
     }
 }
 
 /// `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`, from distribution-spec.
 fn check_tag(tag: &str) -> Result<(), ()> {
-    let first = tag.chars().next().is_some_and(|c| c.is_ascii_alphanumeric() || c == '_');
-    let rest = tag.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
-    if first && rest && tag.len() <= 128 { Ok(()) } else { Err(()) }
+    let first = tag
+        .chars()
+        .next()
+        .is_some_and(|c| c.is_ascii_alphanumeric() || c == '_');
+    let rest = tag
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    if first && rest && tag.len() <= 128 {
+        Ok(())
+    } else {
+        Err(())
+    }
 }
 
 /// A last `:WORD` that can be a tag is one.
@@ -96,7 +129,11 @@ fn path_and_tag(text: &str) -> Result<(PathBuf, Option<String>), Error> {
         _ => (text, None),
     };
     if path.is_empty() || tag.is_some_and(|tag| check_tag(tag).is_err()) {
-        return Err(Error::refused(format!("`{text}`"), "is not a path and a tag", "write it like `oci:DIR:TAG`"));
+        return Err(Error::refused(
+            format!("`{text}`"),
+            "is not a path and a tag",
+            "write it like `oci:DIR:TAG`",
+        ));
     }
     Ok((PathBuf::from(path), tag.map(str::to_owned)))
 }
@@ -128,7 +165,11 @@ impl FromStr for Output {
             let (path, tag) = path_and_tag(rest)?;
             return Ok(Self::OciArchive { path, tag });
         }
-        Err(Error::refused(format!("output `{text}`"), "is of no known kind", "write `oci:PATH[:TAG]` or `oci-archive:PATH[:TAG]`"))
+        Err(Error::refused(
+            format!("output `{text}`"),
+            "is of no known kind",
+            "write `oci:PATH[:TAG]` or `oci-archive:PATH[:TAG]`",
+        ))
     }
 }
 
@@ -158,7 +199,10 @@ mod tests {
         for (text, want) in [
             ("app", Some("app:latest")),
             ("shop/api:1.2", Some("shop/api:1.2")),
-            ("localhost:5000/shop/api", Some("localhost:5000/shop/api:latest")),
+            (
+                "localhost:5000/shop/api",
+                Some("localhost:5000/shop/api:latest"),
+            ),
             ("Shop/api", None),
             ("shop//api", None),
             ("../etc", None),
@@ -169,16 +213,29 @@ mod tests {
             ("", None),
         ] {
             let parsed = text.parse::<Reference>();
-            assert_eq!(parsed.as_ref().ok().map(ToString::to_string).as_deref(), want, "{text}");
+            assert_eq!(
+                parsed.as_ref().ok().map(ToString::to_string).as_deref(),
+                want,
+                "{text}"
+            );
             if let Ok(reference) = parsed {
-                assert_eq!(Reference::from_file_name(&reference.file_name()), Some(reference), "{text}");
+                assert_eq!(
+                    Reference::from_file_name(&reference.file_name()),
+                    Some(reference),
+                    "{text}"
+                );
             }
         }
     }
 
     #[test]
     fn an_image_is_a_name_a_digest_or_a_layout() {
-        let layout = |path: &str, tag: Option<&str>| Some(ImageRef::Layout { path: path.into(), tag: tag.map(str::to_owned) });
+        let layout = |path: &str, tag: Option<&str>| {
+            Some(ImageRef::Layout {
+                path: path.into(),
+                tag: tag.map(str::to_owned),
+            })
+        };
         let digest = Digest::of(b"x");
         for (text, want) in [
             ("oci:/a/b:v1".to_owned(), layout("/a/b", Some("v1"))),

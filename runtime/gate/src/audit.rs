@@ -47,7 +47,11 @@ impl Line {
             What::Dial => "connect",
             What::Publish => "publish",
         };
-        let mut line = format!("airtight: refused: {what} {} (tcp): {}", plain(&self.target), plain(&self.reason));
+        let mut line = format!(
+            "airtight: refused: {what} {} (tcp): {}",
+            plain(&self.target),
+            plain(&self.reason)
+        );
         if self.unwritten > 0 {
             line.push_str(&format!(" ({} more like it)", self.unwritten));
         }
@@ -82,11 +86,16 @@ impl Line {
             unwritten: self.unwritten,
         };
         // Strings and numbers only: there is no value that JSON cannot say.
-        serde_json::to_string(&written).map(|line| line + "\n").unwrap_or_default()
+        serde_json::to_string(&written)
+            .map(|line| line + "\n")
+            .unwrap_or_default()
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field by reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes the field by reference"
+)]
 fn is_zero(count: &u64) -> bool {
     *count == 0
 }
@@ -111,19 +120,29 @@ fn plain(text: &str) -> String {
 /// UTC, to the millisecond.
 #[must_use]
 pub fn rfc3339(time: SystemTime) -> String {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     let (days, rest) = (since.as_secs() / 86400, since.as_secs() % 86400);
     // Howard Hinnant's civil_from_days, for days since 1970: years that begin in March, in eras of 400.
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let march_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let month = if march_month < 10 {
+        march_month + 3
+    } else {
+        march_month - 9
+    };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
+    format!(
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z",
+        since.subsec_millis()
+    )
 }
 
 /// What a line is about, for counting: few, whatever a client does.
@@ -160,7 +179,11 @@ pub const BURST: u32 = 10;
 impl Ledger {
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { topics: HashMap::new(), second: now, written: 0 }
+        Self {
+            topics: HashMap::new(),
+            second: now,
+            written: 0,
+        }
     }
 
     /// Whether a line about `topic` is due, and how many before it were not written.
@@ -199,14 +222,24 @@ pub(crate) struct Audit {
 
 impl Audit {
     pub(crate) fn new(sink: Option<OwnedFd>, form: GateAudit, sandbox: String) -> Self {
-        Self { sink: sink.map(File::from), form, sandbox, ledger: Ledger::new(Instant::now()) }
+        Self {
+            sink: sink.map(File::from),
+            form,
+            sandbox,
+            ledger: Ledger::new(Instant::now()),
+        }
     }
 
     /// Writes the line that `line` makes, if one about `topic` is due.
     pub(crate) fn tell(&mut self, topic: Topic, line: impl FnOnce() -> Line) {
         let Some(sink) = &mut self.sink else { return };
-        let Some(unwritten) = self.ledger.admit(topic, Instant::now()) else { return };
-        let line = Line { unwritten, ..line() };
+        let Some(unwritten) = self.ledger.admit(topic, Instant::now()) else {
+            return;
+        };
+        let line = Line {
+            unwritten,
+            ..line()
+        };
         let mut text = match self.form {
             GateAudit::Off => return,
             GateAudit::Text => line.text(),
@@ -244,7 +277,12 @@ mod tests {
         );
         let time = SystemTime::UNIX_EPOCH + Duration::from_millis(951_827_696_789);
         assert_eq!(
-            Line { unwritten: 3, fix: None, ..line("db:5432") }.json("box-1", time),
+            Line {
+                unwritten: 3,
+                fix: None,
+                ..line("db:5432")
+            }
+            .json("box-1", time),
             "{\"time\":\"2000-02-29T12:34:56.789Z\",\"sandbox\":\"box-1\",\"refused\":\"dial\",\"target\":\"db:5432\",\
              \"reason\":\"db leads to 127.0.0.1, a loopback address\",\"fix\":\"\",\"unwritten\":3}\n"
         );
@@ -252,9 +290,21 @@ mod tests {
 
     #[test]
     fn nothing_in_a_line_forges_another_or_drives_a_terminal() {
-        for text in [line("a\nairtight: all well\x1b[2J\u{202e}").text(), line(&"\0".repeat(9000)).text()] {
-            assert_eq!(text.chars().filter(|character| character.is_control()).count(), 1, "{text:?}");
-            assert!(text.len() < LINE_MAX && text.ends_with('\n') && text.is_ascii(), "{text}");
+        for text in [
+            line("a\nairtight: all well\x1b[2J\u{202e}").text(),
+            line(&"\0".repeat(9000)).text(),
+        ] {
+            assert_eq!(
+                text.chars()
+                    .filter(|character| character.is_control())
+                    .count(),
+                1,
+                "{text:?}"
+            );
+            assert!(
+                text.len() < LINE_MAX && text.ends_with('\n') && text.is_ascii(),
+                "{text}"
+            );
         }
         let json = line(&"\0\"\\".repeat(9000)).json("box", SystemTime::UNIX_EPOCH);
         assert!(json.len() < LINE_MAX, "{}", json.len());
@@ -268,7 +318,10 @@ mod tests {
             (1_709_251_199, "2024-02-29T23:59:59.000Z"),
             (4_107_542_400, "2100-03-01T00:00:00.000Z"),
         ] {
-            assert_eq!(rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)), want);
+            assert_eq!(
+                rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)),
+                want
+            );
         }
     }
 
@@ -276,13 +329,19 @@ mod tests {
     fn a_topic_is_written_once_in_a_while_with_a_count() {
         let start = Instant::now();
         let mut ledger = Ledger::new(start);
-        let topic = |number| Topic { what: What::Dial, number, cause: Cause::Unreachable };
+        let topic = |number| Topic {
+            what: What::Dial,
+            number,
+            cause: Cause::Unreachable,
+        };
         assert_eq!(ledger.admit(topic(0), start), Some(0));
         for _ in 0..1000 {
             assert_eq!(ledger.admit(topic(0), start), None);
         }
         assert_eq!(ledger.admit(topic(0), start + QUIET), Some(1000));
-        let written = (100..200).filter(|&number| ledger.admit(topic(number), start + QUIET * 2).is_some()).count();
+        let written = (100..200)
+            .filter(|&number| ledger.admit(topic(number), start + QUIET * 2).is_some())
+            .count();
         assert_eq!(written, BURST as usize);
     }
 }

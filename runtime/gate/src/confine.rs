@@ -17,7 +17,11 @@ const NOBODY: u32 = 65534;
 /// The ports that the gate dials: the endpoints', the published ones inside, and DNS over TCP where there is a name to resolve.
 #[must_use]
 pub(crate) fn dialled_ports(plan: &GatePlan) -> Vec<u16> {
-    let mut ports: BTreeSet<u16> = plan.published.iter().map(|published| published.inside.port()).collect();
+    let mut ports: BTreeSet<u16> = plan
+        .published
+        .iter()
+        .map(|published| published.inside.port())
+        .collect();
     for endpoint in &plan.endpoints {
         match &endpoint.upstream {
             Upstream::Address(address) => ports.insert(address.port()),
@@ -28,7 +32,11 @@ pub(crate) fn dialled_ports(plan: &GatePlan) -> Vec<u16> {
 }
 
 /// The order matters: what needs a capability comes before there is none, no_new_privs before Landlock and seccomp, seccomp last.
-pub(crate) fn confine(landlock_abi: u32, ports: &[u16], calls: &[(libc::c_long, When)]) -> Result<(), GateError> {
+pub(crate) fn confine(
+    landlock_abi: u32,
+    ports: &[u16],
+    calls: &[(libc::c_long, When)],
+) -> Result<(), GateError> {
     let program = filter::program(calls);
     // The working directory would keep a mount busy.
     process::change_directory(Path::new("/"))?;
@@ -65,11 +73,18 @@ pub(crate) fn confine(landlock_abi: u32, ports: &[u16], calls: &[(libc::c_long, 
 /// Root without a capability still owns root's files and processes. In a user namespace that does not map another id there is none to go to,
 /// and root there is no root of the host.
 fn leave_root() -> Result<(), GateError> {
-    let read = |path: &'static str| std::fs::read_to_string(path).map_err(|error| GateError::Read { path, error });
+    let read = |path: &'static str| {
+        std::fs::read_to_string(path).map_err(|error| GateError::Read { path, error })
+    };
     // Its owner is the effective id as long as the process is dumpable, which it is until below.
     let path = "/proc/self";
-    let owner = std::fs::metadata(path).map_err(|error| GateError::Read { path, error })?.uid();
-    if owner != 0 || !maps(&read("/proc/self/uid_map")?, NOBODY) || !maps(&read("/proc/self/gid_map")?, NOBODY) {
+    let owner = std::fs::metadata(path)
+        .map_err(|error| GateError::Read { path, error })?
+        .uid();
+    if owner != 0
+        || !maps(&read("/proc/self/uid_map")?, NOBODY)
+        || !maps(&read("/proc/self/gid_map")?, NOBODY)
+    {
         return Ok(());
     }
     Ok(credentials::set_ids(NOBODY, NOBODY, Some(&[]))?)
@@ -107,11 +122,18 @@ mod tests {
 
     #[test]
     fn only_ports_of_the_plan_are_dialled() {
-        let endpoint = |upstream| GateEndpoint { display: String::new(), inside: Vec::new(), upstream, public: false };
+        let endpoint = |upstream| GateEndpoint {
+            display: String::new(),
+            inside: Vec::new(),
+            upstream,
+            public: false,
+        };
         let mut plan = GatePlan {
             sandbox: "box".into(),
             landlock_abi: 6,
-            endpoints: vec![endpoint(Upstream::Address("10.0.0.1:6379".parse().unwrap()))],
+            endpoints: vec![endpoint(Upstream::Address(
+                "10.0.0.1:6379".parse().unwrap(),
+            ))],
             published: vec![GatePublished {
                 outside: "127.0.0.1:8080".parse().unwrap(),
                 inside: "127.0.0.1:80".parse().unwrap(),
@@ -120,7 +142,10 @@ mod tests {
             audit: GateAudit::Off,
         };
         assert_eq!(dialled_ports(&plan), [80, 6379]);
-        plan.endpoints.push(endpoint(Upstream::Name { host: "db".into(), port: 5432 }));
+        plan.endpoints.push(endpoint(Upstream::Name {
+            host: "db".into(),
+            port: 5432,
+        }));
         assert_eq!(dialled_ports(&plan), [53, 80, 5432, 6379]);
     }
 }

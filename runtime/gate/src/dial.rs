@@ -59,16 +59,28 @@ pub(crate) enum Stage {
 
 impl Connection {
     pub(crate) fn new(fd: OwnedFd, route: Route, now: Instant) -> Self {
-        Self { near: Side::new(fd), stage: Stage::Resolving, route, until: now + DIAL_MAX }
+        Self {
+            near: Side::new(fd),
+            stage: Stage::Resolving,
+            route,
+            until: now + DIAL_MAX,
+        }
     }
 }
 
 impl Server {
     /// Begins the way to the other side.
     pub(crate) fn dial(&mut self, key: Key, now: Instant) {
-        let Some(one) = self.connections.at(key) else { return };
+        let Some(one) = self.connections.at(key) else {
+            return;
+        };
         match one.route {
-            Route::Endpoint(number) => match self.plan.endpoints.get(number).map(|endpoint| &endpoint.upstream) {
+            Route::Endpoint(number) => match self
+                .plan
+                .endpoints
+                .get(number)
+                .map(|endpoint| &endpoint.upstream)
+            {
                 Some(Upstream::Address(address)) => {
                     let address = *address;
                     self.dial_judged(key, number, &[address.ip()], address.port());
@@ -87,8 +99,18 @@ impl Server {
     }
 
     fn dial_published(&mut self, key: Key, number: usize, now: Instant) {
-        let Some(inside) = self.plan.published.get(number).map(|published| published.inside) else { return self.cut(key) };
-        let taken = self.nursery.as_mut().map(|nursery| nursery.take(&inside, key));
+        let Some(inside) = self
+            .plan
+            .published
+            .get(number)
+            .map(|published| published.inside)
+        else {
+            return self.cut(key);
+        };
+        let taken = self
+            .nursery
+            .as_mut()
+            .map(|nursery| nursery.take(&inside, key));
         match taken {
             Some(Ok(Some(socket))) => self.dial_inside(key, socket),
             Some(Ok(None)) => {
@@ -105,9 +127,18 @@ impl Server {
     /// With a socket that was born inside.
     pub(crate) fn dial_inside(&mut self, key: Key, socket: OwnedFd) {
         // Gone meanwhile, the socket goes too.
-        let Some(one) = self.connections.at(key) else { return };
-        let Route::Published(number) = one.route else { return };
-        if let Some(inside) = self.plan.published.get(number).map(|published| published.inside) {
+        let Some(one) = self.connections.at(key) else {
+            return;
+        };
+        let Route::Published(number) = one.route else {
+            return;
+        };
+        if let Some(inside) = self
+            .plan
+            .published
+            .get(number)
+            .map(|published| published.inside)
+        {
             self.connect(key, socket, inside, VecDeque::new());
         }
     }
@@ -122,11 +153,22 @@ impl Server {
     }
 
     fn resolved(&mut self, key: Key, resolved: &Resolved) {
-        let Some(Connection { route: Route::Endpoint(number), stage: Stage::Resolving, .. }) = self.connections.at(key) else {
+        let Some(Connection {
+            route: Route::Endpoint(number),
+            stage: Stage::Resolving,
+            ..
+        }) = self.connections.at(key)
+        else {
             return;
         };
         let number = *number;
-        let Some(GateEndpoint { upstream: Upstream::Name { port, .. }, .. }) = self.plan.endpoints.get(number) else { return };
+        let Some(GateEndpoint {
+            upstream: Upstream::Name { port, .. },
+            ..
+        }) = self.plan.endpoints.get(number)
+        else {
+            return;
+        };
         let port = *port;
         match resolved {
             Ok(addresses) => self.dial_judged(key, number, addresses, port),
@@ -136,7 +178,9 @@ impl Server {
 
     /// Only what the verdict allows, however the addresses came.
     fn dial_judged(&mut self, key: Key, number: usize, addresses: &[IpAddr], port: u16) {
-        let Some(endpoint) = self.plan.endpoints.get(number) else { return self.cut(key) };
+        let Some(endpoint) = self.plan.endpoints.get(number) else {
+            return self.cut(key);
+        };
         // Asked at each dial: a host's addresses come and go.
         let own = match &endpoint.upstream {
             Upstream::Address(_) => Ok(Vec::new()),
@@ -151,8 +195,13 @@ impl Server {
             match judge(endpoint, address, &own) {
                 Verdict::Allowed => allowed.push_back(SocketAddr::new(address, port)),
                 Verdict::Refused(why) => {
-                    let topic = Topic { what: What::Dial, number, cause: Cause::Verdict(why) };
-                    self.audit.tell(topic, || refusal(endpoint, address, port, why));
+                    let topic = Topic {
+                        what: What::Dial,
+                        number,
+                        cause: Cause::Verdict(why),
+                    };
+                    self.audit
+                        .tell(topic, || refusal(endpoint, address, port, why));
                 }
             }
         }
@@ -180,17 +229,26 @@ impl Server {
         let connecting = socket::tcp_connect(&fd, &address);
         let watched = connecting.and_then(|how| {
             // After connect: a socket that is in no state yet has events that mean nothing.
-            self.epoll.add(&fd, Token::Far(key).pack(), Interest::Edges).map(|()| how)
+            self.epoll
+                .add(&fd, Token::Far(key).pack(), Interest::Edges)
+                .map(|()| how)
         });
         match watched {
             Ok(Connecting::Done) => self.join(key, fd),
             Ok(Connecting::InProgress) => {
-                let Some(one) = self.connections.at(key) else { return };
+                let Some(one) = self.connections.at(key) else {
+                    return;
+                };
                 let now = Instant::now();
                 // Each address its share of the time, so that a dead one does not use up the others'.
                 let share = u32::try_from(rest.len() + 1).unwrap_or(u32::MAX);
                 let until = now + one.until.saturating_duration_since(now) / share;
-                one.stage = Stage::Dialling { fd, address, rest, until };
+                one.stage = Stage::Dialling {
+                    fd,
+                    address,
+                    rest,
+                    until,
+                };
                 self.deadlines.push(Reverse((until, key)));
             }
             Err(error) => self.try_next(key, rest, Some(error.to_string())),
@@ -199,15 +257,23 @@ impl Server {
 
     /// The dialled socket has an event.
     pub(crate) fn dialled(&mut self, key: Key) {
-        let Some((fd, address, rest)) = self.take_dialling(key) else { return };
+        let Some((fd, address, rest)) = self.take_dialling(key) else {
+            return;
+        };
         match socket::take_error(&fd) {
             Ok(()) => self.join(key, fd),
-            Err(error) => self.try_next(key, rest, Some(format!("{address}: {}", error.errno.desc()))),
+            Err(error) => self.try_next(
+                key,
+                rest,
+                Some(format!("{address}: {}", error.errno.desc())),
+            ),
         }
     }
 
     pub(crate) fn dial_overdue(&mut self, key: Key, now: Instant) {
-        let Some(one) = self.connections.at(key) else { return };
+        let Some(one) = self.connections.at(key) else {
+            return;
+        };
         match &one.stage {
             Stage::Carrying(_) => {}
             Stage::Dialling { until, .. } if *until > now => {}
@@ -224,8 +290,10 @@ impl Server {
     fn take_dialling(&mut self, key: Key) -> Option<(OwnedFd, SocketAddr, VecDeque<SocketAddr>)> {
         let one = self.connections.at(key)?;
         match std::mem::replace(&mut one.stage, Stage::Resolving) {
-            Stage::Dialling { fd, address, rest, .. } => Some((fd, address, rest)),
-            other => {
+            Stage::Dialling {
+                fd, address, rest, ..
+            } => Some((fd, address, rest)),
+            other @ (Stage::Resolving | Stage::Unborn | Stage::Carrying(_)) => {
                 one.stage = other;
                 None
             }
@@ -236,14 +304,40 @@ impl Server {
     fn fail(&mut self, key: Key, cause: Cause, reason: String) {
         if let Some(one) = self.connections.at(key) {
             let (what, number, target) = match one.route {
-                Route::Endpoint(number) => (What::Dial, number, self.plan.endpoints.get(number).map(|one| one.display.clone())),
+                Route::Endpoint(number) => (
+                    What::Dial,
+                    number,
+                    self.plan
+                        .endpoints
+                        .get(number)
+                        .map(|one| one.display.clone()),
+                ),
                 Route::Published(number) => {
-                    let text = |one: &airtight_plan::GatePublished| format!("{} to {} inside", one.outside, one.inside);
-                    (What::Publish, number, self.plan.published.get(number).map(text))
+                    let text = |one: &airtight_plan::GatePublished| {
+                        format!("{} to {} inside", one.outside, one.inside)
+                    };
+                    (
+                        What::Publish,
+                        number,
+                        self.plan.published.get(number).map(text),
+                    )
                 }
             };
             let target = target.unwrap_or_default();
-            self.audit.tell(Topic { what, number, cause }, || Line { what, target, reason, fix: None, unwritten: 0 });
+            self.audit.tell(
+                Topic {
+                    what,
+                    number,
+                    cause,
+                },
+                || Line {
+                    what,
+                    target,
+                    reason,
+                    fix: None,
+                    unwritten: 0,
+                },
+            );
         }
         self.cut(key);
     }
@@ -256,13 +350,21 @@ fn refusal(endpoint: &GateEndpoint, address: IpAddr, port: u16, why: Refusal) ->
         (_, Refusal::Public) => Some("--public".into()),
         (_, Refusal::NotNamed) | (Upstream::Address(_), _) => None,
         (Upstream::Name { .. }, Refusal::Kind(kind)) if kind.0.never() => None,
-        (Upstream::Name { host, .. }, Refusal::HostItself | Refusal::Kind(_)) => Some(format!("--connect {host}={leads}")),
+        (Upstream::Name { host, .. }, Refusal::HostItself | Refusal::Kind(_)) => {
+            Some(format!("--connect {host}={leads}"))
+        }
     };
     let reason = match &endpoint.upstream {
         Upstream::Name { host, .. } => format!("{host} leads to {address}, {why}"),
         Upstream::Address(_) => format!("{address} is {why}"),
     };
-    Line { what: What::Dial, target: endpoint.display.clone(), reason, fix, unwritten: 0 }
+    Line {
+        what: What::Dial,
+        target: endpoint.display.clone(),
+        reason,
+        fix,
+        unwritten: 0,
+    }
 }
 
 #[cfg(test)]
@@ -274,10 +376,23 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_would_allow_it() {
-        let name = Upstream::Name { host: "db".into(), port: 5432 };
-        let endpoint = |upstream| GateEndpoint { display: "db:5432".into(), inside: Vec::new(), upstream, public: false };
+        let name = Upstream::Name {
+            host: "db".into(),
+            port: 5432,
+        };
+        let endpoint = |upstream| GateEndpoint {
+            display: "db:5432".into(),
+            inside: Vec::new(),
+            upstream,
+            public: false,
+        };
         for (upstream, address, why, want) in [
-            (name.clone(), "1.1.1.1", Refusal::Public, "db leads to 1.1.1.1, a public address; to allow it add --public"),
+            (
+                name.clone(),
+                "1.1.1.1",
+                Refusal::Public,
+                "db leads to 1.1.1.1, a public address; to allow it add --public",
+            ),
             (
                 name.clone(),
                 "::1",
@@ -290,7 +405,12 @@ mod tests {
                 Refusal::HostItself,
                 "db leads to 10.0.0.1, an address of this host itself; to allow it add --connect db=10.0.0.1:5432",
             ),
-            (name, "224.0.0.1", Refusal::Kind(Kind(AddressClass::Multicast)), "db leads to 224.0.0.1, a multicast address"),
+            (
+                name,
+                "224.0.0.1",
+                Refusal::Kind(Kind(AddressClass::Multicast)),
+                "db leads to 224.0.0.1, a multicast address",
+            ),
             (
                 Upstream::Address("1.1.1.1:1".parse().unwrap()),
                 "1.1.1.1",
@@ -299,7 +419,10 @@ mod tests {
             ),
         ] {
             let text = refusal(&endpoint(upstream), address.parse().unwrap(), 5432, why).text();
-            assert_eq!(text, format!("airtight: refused: connect db:5432 (tcp): {want}\n"));
+            assert_eq!(
+                text,
+                format!("airtight: refused: connect db:5432 (tcp): {want}\n")
+            );
         }
     }
 }

@@ -27,7 +27,9 @@ impl Name {
         let text = text.strip_suffix('.').unwrap_or(text);
         let label_ok = |label: &str| {
             (1..=63).contains(&label.len())
-                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+                && label
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
         };
         let ok = text.len() <= 253 && text.split('.').all(label_ok);
         ok.then(|| Self(text.to_ascii_lowercase()))
@@ -147,7 +149,12 @@ pub fn parse_response(message: &[u8], query: &Query) -> Result<Answer, Invalid> 
         3 => return Ok(Answer::Nothing),
         code => return Ok(Answer::Failed(u8::try_from(code).unwrap_or(u8::MAX))),
     }
-    let records = read_records(message, after + 4, usize::from(word(message, 6)?), query.family)?;
+    let records = read_records(
+        message,
+        after + 4,
+        usize::from(word(message, 6)?),
+        query.family,
+    )?;
     follow(&records, &query.name.0)
 }
 
@@ -163,7 +170,12 @@ enum Data {
     Alias(String),
 }
 
-fn read_records(message: &[u8], mut at: usize, count: usize, family: Family) -> Result<Vec<Record>, Invalid> {
+fn read_records(
+    message: &[u8],
+    mut at: usize,
+    count: usize,
+    family: Family,
+) -> Result<Vec<Record>, Invalid> {
     let mut records = Vec::new();
     for _ in 0..count.min(RECORDS_MAX) {
         let (owner, after) = read_name(message, at)?;
@@ -178,7 +190,9 @@ fn read_records(message: &[u8], mut at: usize, count: usize, family: Family) -> 
         }
         let data = match kind {
             TYPE_CNAME => Some(Data::Alias(read_name(message, start)?.0)),
-            kind if kind == family.record() => Some(Data::Address(address(data, family).ok_or(Invalid::Short)?)),
+            kind if kind == family.record() => {
+                Some(Data::Address(address(data, family).ok_or(Invalid::Short)?))
+            }
             _ => None,
         };
         records.extend(data.map(|data| Record { owner, ttl, data }));
@@ -188,8 +202,12 @@ fn read_records(message: &[u8], mut at: usize, count: usize, family: Family) -> 
 
 fn address(data: &[u8], family: Family) -> Option<IpAddr> {
     match family {
-        Family::V4 => <[u8; 4]>::try_from(data).ok().map(|octets| IpAddr::V4(Ipv4Addr::from(octets))),
-        Family::V6 => <[u8; 16]>::try_from(data).ok().map(|octets| IpAddr::V6(Ipv6Addr::from(octets))),
+        Family::V4 => <[u8; 4]>::try_from(data)
+            .ok()
+            .map(|octets| IpAddr::V4(Ipv4Addr::from(octets))),
+        Family::V6 => <[u8; 16]>::try_from(data)
+            .ok()
+            .map(|octets| IpAddr::V6(Ipv6Addr::from(octets))),
     }
 }
 
@@ -239,7 +257,9 @@ fn read_name(message: &[u8], at: usize) -> Result<(String, usize), Invalid> {
             }
             0 if length == 0 => break,
             0 => {
-                let label = message.get(cursor + 1..=cursor + usize::from(length)).ok_or(Invalid::Short)?;
+                let label = message
+                    .get(cursor + 1..=cursor + usize::from(length))
+                    .ok_or(Invalid::Short)?;
                 if !name.is_empty() {
                     name.push(b'.');
                 }
@@ -271,7 +291,11 @@ mod tests {
     use super::*;
 
     fn query(name: &str, family: Family) -> Query {
-        Query { id: 0x1234, name: Name::parse(name).unwrap(), family }
+        Query {
+            id: 0x1234,
+            name: Name::parse(name).unwrap(),
+            family,
+        }
     }
 
     /// A response to `query` with these records, each `(owner, type, ttl, data)`; owner and data are raw.
@@ -302,8 +326,15 @@ mod tests {
     #[test]
     fn names_are_host_names() {
         for (text, ok) in [
-            ("db", true), ("db.example.", true), ("_srv-1.x", true), ("", false), (".", false), ("a..b", false), ("a b", false),
-            ("ä", false), ("a/b", false),
+            ("db", true),
+            ("db.example.", true),
+            ("_srv-1.x", true),
+            ("", false),
+            (".", false),
+            ("a..b", false),
+            ("a b", false),
+            ("ä", false),
+            ("a/b", false),
         ] {
             assert_eq!(Name::parse(text).is_some(), ok, "{text:?}");
         }
@@ -314,29 +345,121 @@ mod tests {
     #[test]
     fn answers_are_read() {
         let q = query("db.example", Family::V4);
-        let found = |last: u8, ttl| Ok(Answer::Found { addresses: vec![IpAddr::from([10, 0, 0, last])], ttl });
+        let found = |last: u8, ttl| {
+            Ok(Answer::Found {
+                addresses: vec![IpAddr::from([10, 0, 0, last])],
+                ttl,
+            })
+        };
         let alias: &[u8] = b"\x01x\xc0\x0f";
         for (case, message, want) in [
-            ("one", response(&q, OK, &[(ASKED, 1, 300, &[10, 0, 0, 5])]), found(5, 300)),
-            ("alias", response(&q, OK, &[(ASKED, 5, 30, alias), (b"\x01X\x07eXample\0", 1, 300, &[10, 0, 0, 6])]), found(6, 30)),
+            (
+                "one",
+                response(&q, OK, &[(ASKED, 1, 300, &[10, 0, 0, 5])]),
+                found(5, 300),
+            ),
+            (
+                "alias",
+                response(
+                    &q,
+                    OK,
+                    &[
+                        (ASKED, 5, 30, alias),
+                        (b"\x01X\x07eXample\0", 1, 300, &[10, 0, 0, 6]),
+                    ],
+                ),
+                found(6, 30),
+            ),
             ("none", response(&q, OK, &[]), Ok(Answer::Nothing)),
-            ("alias to nothing", response(&q, OK, &[(ASKED, 5, 30, alias)]), Ok(Answer::Nothing)),
-            ("of another name", response(&q, OK, &[(b"\x04evil\0", 1, 9, &[10, 0, 0, 5])]), Ok(Answer::Nothing)),
-            ("of another type", response(&q, OK, &[(ASKED, 28, 9, &[0; 16])]), Ok(Answer::Nothing)),
-            ("no such name", response(&q, OK | 3, &[]), Ok(Answer::Nothing)),
-            ("server failure", response(&q, OK | 2, &[]), Ok(Answer::Failed(2))),
-            ("truncated", response(&q, OK | 0x200, &[]), Ok(Answer::Truncated)),
-            ("not a response", response(&q, 0x0180, &[]), Err(Invalid::Unrelated)),
-            ("wrong length of address", response(&q, OK, &[(ASKED, 1, 300, &[10, 0, 0])]), Err(Invalid::Short)),
-            ("alias of itself", response(&q, OK, &[(ASKED, 5, 30, ASKED)]), Err(Invalid::Chain)),
-            ("pointer to itself", response(&q, OK, &[(&[0xc0, 28], 1, 300, &[10, 0, 0, 5])]), Err(Invalid::Name)),
-            ("pointer forward", response(&q, OK, &[(&[0xc0, 60], 1, 300, &[10, 0, 0, 5])]), Err(Invalid::Name)),
-            ("dot in a label", response(&q, OK, &[(b"\x0adb.example\0", 1, 300, &[10, 0, 0, 5])]), Err(Invalid::Name)),
-            ("other id", { let mut m = response(&q, OK, &[]); m[0] ^= 1; m }, Err(Invalid::Unrelated)),
-            ("other question", response(&query("db.exampl3", Family::V4), OK, &[]), Err(Invalid::Unrelated)),
-            ("other family", response(&query("db.example", Family::V6), OK, &[]), Err(Invalid::Unrelated)),
+            (
+                "alias to nothing",
+                response(&q, OK, &[(ASKED, 5, 30, alias)]),
+                Ok(Answer::Nothing),
+            ),
+            (
+                "of another name",
+                response(&q, OK, &[(b"\x04evil\0", 1, 9, &[10, 0, 0, 5])]),
+                Ok(Answer::Nothing),
+            ),
+            (
+                "of another type",
+                response(&q, OK, &[(ASKED, 28, 9, &[0; 16])]),
+                Ok(Answer::Nothing),
+            ),
+            (
+                "no such name",
+                response(&q, OK | 3, &[]),
+                Ok(Answer::Nothing),
+            ),
+            (
+                "server failure",
+                response(&q, OK | 2, &[]),
+                Ok(Answer::Failed(2)),
+            ),
+            (
+                "truncated",
+                response(&q, OK | 0x200, &[]),
+                Ok(Answer::Truncated),
+            ),
+            (
+                "not a response",
+                response(&q, 0x0180, &[]),
+                Err(Invalid::Unrelated),
+            ),
+            (
+                "wrong length of address",
+                response(&q, OK, &[(ASKED, 1, 300, &[10, 0, 0])]),
+                Err(Invalid::Short),
+            ),
+            (
+                "alias of itself",
+                response(&q, OK, &[(ASKED, 5, 30, ASKED)]),
+                Err(Invalid::Chain),
+            ),
+            (
+                "pointer to itself",
+                response(&q, OK, &[(&[0xc0, 28], 1, 300, &[10, 0, 0, 5])]),
+                Err(Invalid::Name),
+            ),
+            (
+                "pointer forward",
+                response(&q, OK, &[(&[0xc0, 60], 1, 300, &[10, 0, 0, 5])]),
+                Err(Invalid::Name),
+            ),
+            (
+                "dot in a label",
+                response(&q, OK, &[(b"\x0adb.example\0", 1, 300, &[10, 0, 0, 5])]),
+                Err(Invalid::Name),
+            ),
+            (
+                "other id",
+                {
+                    let mut m = response(&q, OK, &[]);
+                    m[0] ^= 1;
+                    m
+                },
+                Err(Invalid::Unrelated),
+            ),
+            (
+                "other question",
+                response(&query("db.exampl3", Family::V4), OK, &[]),
+                Err(Invalid::Unrelated),
+            ),
+            (
+                "other family",
+                response(&query("db.example", Family::V6), OK, &[]),
+                Err(Invalid::Unrelated),
+            ),
             ("empty", Vec::new(), Err(Invalid::Short)),
-            ("records missing", { let mut m = response(&q, OK, &[]); m[7] = 1; m }, Err(Invalid::Short)),
+            (
+                "records missing",
+                {
+                    let mut m = response(&q, OK, &[]);
+                    m[7] = 1;
+                    m
+                },
+                Err(Invalid::Short),
+            ),
         ] {
             assert_eq!(parse_response(&message, &q), want, "{case}");
         }

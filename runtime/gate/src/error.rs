@@ -7,12 +7,17 @@ use airtight_sys::SysError;
 /// The gate ends with this as its one line.
 #[derive(Debug, thiserror::Error)]
 pub enum GateError {
-    #[error("descriptor 3 is not the control socket of a sandbox: airtight starts this program, not a person ({0})")]
+    #[error(
+        "descriptor 3 is not the control socket of a sandbox: airtight starts this program, not a person ({0})"
+    )]
     NotStarted(SysError),
     #[error(transparent)]
     Call(#[from] SysError),
     #[error("{path}: {error}")]
-    Read { path: &'static str, error: std::io::Error },
+    Read {
+        path: &'static str,
+        error: std::io::Error,
+    },
     #[error("the control socket ended before the sandbox was ready")]
     Ended,
     #[error("the sandbox ended before it was ready")]

@@ -51,7 +51,10 @@ pub const SERVE: &[(libc::c_long, When)] = &[
     (libc::SYS_accept4, When::Always),
     (libc::SYS_close, When::Always),
     (libc::SYS_fcntl, When::OneOf(1, &[F_GETFD])),
-    (libc::SYS_socket, When::OneOf(0, &[AF_INET, AF_INET6, AF_NETLINK])),
+    (
+        libc::SYS_socket,
+        When::OneOf(0, &[AF_INET, AF_INET6, AF_NETLINK]),
+    ),
     (libc::SYS_connect, When::Always),
     (libc::SYS_setsockopt, When::Always),
     (libc::SYS_getsockopt, When::Always),
@@ -113,17 +116,37 @@ pub const NURSE: &[(libc::c_long, When)] = &[
 /// architecture, an x32 one a number with a bit that no listed number has.
 #[must_use]
 pub fn program(allowed: &[(libc::c_long, When)]) -> Vec<Insn> {
-    let load = |at| Insn { code: LOAD, jt: 0, jf: 0, k: at };
+    let load = |at| Insn {
+        code: LOAD,
+        jt: 0,
+        jf: 0,
+        k: at,
+    };
     let jump = |code, k, jt, jf| Insn { code, jt, jf, k };
-    let end = |action| Insn { code: RETURN, jt: 0, jf: 0, k: action };
-    let mut program = vec![load(ARCH_AT), jump(JUMP_EQUAL, ARCH, 1, 0), end(KILL_PROCESS), load(NR)];
+    let end = |action| Insn {
+        code: RETURN,
+        jt: 0,
+        jf: 0,
+        k: action,
+    };
+    let mut program = vec![
+        load(ARCH_AT),
+        jump(JUMP_EQUAL, ARCH, 1, 0),
+        end(KILL_PROCESS),
+        load(NR),
+    ];
     for &(number, when) in allowed {
         // Numbers of calls are small and positive in every libc.
         let number = u32::try_from(number).unwrap_or(u32::MAX);
         let decide = match when {
             When::Always => vec![end(ALLOW)],
             When::Without(arg, bits) => {
-                vec![load(argument(arg)), jump(JUMP_ANY_BIT, bits, 0, 1), end(KILL_PROCESS), end(ALLOW)]
+                vec![
+                    load(argument(arg)),
+                    jump(JUMP_ANY_BIT, bits, 0, 1),
+                    end(KILL_PROCESS),
+                    end(ALLOW),
+                ]
             }
             When::OneOf(arg, values) => {
                 let mut decide = vec![load(argument(arg))];
@@ -165,7 +188,9 @@ mod tests {
             let Insn { code, jt, jf, k } = program[at];
             at += 1;
             match code {
-                LOAD => word = u32::from_le_bytes(data[k as usize..k as usize + 4].try_into().unwrap()),
+                LOAD => {
+                    word = u32::from_le_bytes(data[k as usize..k as usize + 4].try_into().unwrap())
+                }
                 JUMP_EQUAL => at += usize::from(if word == k { jt } else { jf }),
                 JUMP_ANY_BIT => at += usize::from(if word & k != 0 { jt } else { jf }),
                 RETURN => return k,
@@ -179,27 +204,122 @@ mod tests {
         let nr = |number: libc::c_long| u32::try_from(number).unwrap();
         let args = |first, third| [first, 0, third, 0, 0, 0];
         for (case, list, arch, number, args, allowed) in [
-            ("read a stream", SERVE, ARCH, nr(libc::SYS_recvfrom), args(0, 0), true),
-            ("end", SERVE, ARCH, nr(libc::SYS_exit_group), args(0, 0), true),
+            (
+                "read a stream",
+                SERVE,
+                ARCH,
+                nr(libc::SYS_recvfrom),
+                args(0, 0),
+                true,
+            ),
+            (
+                "end",
+                SERVE,
+                ARCH,
+                nr(libc::SYS_exit_group),
+                args(0, 0),
+                true,
+            ),
             ("dial", SERVE, ARCH, nr(libc::SYS_socket), args(2, 0), true),
-            ("dial, high half ignored", SERVE, ARCH, nr(libc::SYS_socket), args(0xdead_0000_0002, 0), true),
-            ("unix socket", SERVE, ARCH, nr(libc::SYS_socket), args(1, 0), false),
-            ("packet socket", SERVE, ARCH, nr(libc::SYS_socket), args(17, 0), false),
+            (
+                "dial, high half ignored",
+                SERVE,
+                ARCH,
+                nr(libc::SYS_socket),
+                args(0xdead_0000_0002, 0),
+                true,
+            ),
+            (
+                "unix socket",
+                SERVE,
+                ARCH,
+                nr(libc::SYS_socket),
+                args(1, 0),
+                false,
+            ),
+            (
+                "packet socket",
+                SERVE,
+                ARCH,
+                nr(libc::SYS_socket),
+                args(17, 0),
+                false,
+            ),
             ("memory", SERVE, ARCH, nr(libc::SYS_mmap), args(0, 3), true),
-            ("executable memory", SERVE, ARCH, nr(libc::SYS_mmap), args(0, 7), false),
-            ("made executable", SERVE, ARCH, nr(libc::SYS_mprotect), args(0, 5), false),
+            (
+                "executable memory",
+                SERVE,
+                ARCH,
+                nr(libc::SYS_mmap),
+                args(0, 7),
+                false,
+            ),
+            (
+                "made executable",
+                SERVE,
+                ARCH,
+                nr(libc::SYS_mprotect),
+                args(0, 5),
+                false,
+            ),
             ("open", SERVE, ARCH, nr(libc::SYS_openat), args(0, 0), false),
             ("exec", SERVE, ARCH, nr(libc::SYS_execve), args(0, 0), false),
             ("clone", SERVE, ARCH, nr(libc::SYS_clone), args(0, 0), false),
             ("setns", SERVE, ARCH, nr(libc::SYS_setns), args(0, 0), false),
-            ("ptrace", SERVE, ARCH, nr(libc::SYS_ptrace), args(0, 0), false),
-            ("x32", SERVE, ARCH, 0x4000_0000 | nr(libc::SYS_recvfrom), args(0, 0), false),
-            ("i386", SERVE, 0x4000_0003, nr(libc::SYS_recvfrom), args(0, 0), false),
-            ("a socket inside", NURSE, ARCH, nr(libc::SYS_socket), args(10, 0), true),
-            ("connect inside", NURSE, ARCH, nr(libc::SYS_connect), args(0, 0), false),
-            ("netlink inside", NURSE, ARCH, nr(libc::SYS_socket), args(16, 0), false),
+            (
+                "ptrace",
+                SERVE,
+                ARCH,
+                nr(libc::SYS_ptrace),
+                args(0, 0),
+                false,
+            ),
+            (
+                "x32",
+                SERVE,
+                ARCH,
+                0x4000_0000 | nr(libc::SYS_recvfrom),
+                args(0, 0),
+                false,
+            ),
+            (
+                "i386",
+                SERVE,
+                0x4000_0003,
+                nr(libc::SYS_recvfrom),
+                args(0, 0),
+                false,
+            ),
+            (
+                "a socket inside",
+                NURSE,
+                ARCH,
+                nr(libc::SYS_socket),
+                args(10, 0),
+                true,
+            ),
+            (
+                "connect inside",
+                NURSE,
+                ARCH,
+                nr(libc::SYS_connect),
+                args(0, 0),
+                false,
+            ),
+            (
+                "netlink inside",
+                NURSE,
+                ARCH,
+                nr(libc::SYS_socket),
+                args(16, 0),
+                false,
+            ),
         ] {
-            assert_eq!(answer(&program(list), arch, number, args) == ALLOW, allowed, "{case}");
+            assert_eq!(
+                answer(&program(list), arch, number, args) == ALLOW,
+                allowed,
+                "{case}"
+            );
         }
     }
 

@@ -28,22 +28,43 @@ pub(crate) struct Handed {
 /// Reads messages until all is there.
 pub(crate) fn receive(control: BorrowedFd<'_>) -> Result<Handed, GateError> {
     let (plan, mut fds) = receive_plan(control)?;
-    let audit = if plan.audit == GateAudit::Off || fds.is_empty() { None } else { Some(fds.remove(0)) };
+    let audit = if plan.audit == GateAudit::Off || fds.is_empty() {
+        None
+    } else {
+        Some(fds.remove(0))
+    };
     if plan.audit != GateAudit::Off && audit.is_none() {
-        return Err(GateError::Message("the plan asks for audit and brings no descriptor for it"));
+        return Err(GateError::Message(
+            "the plan asks for audit and brings no descriptor for it",
+        ));
     }
-    let outside = listeners(fds, plan.published.iter().map(|published| published.outside))?;
-    let addresses: Vec<SocketAddr> = plan.endpoints.iter().flat_map(|endpoint| endpoint.inside.iter().copied()).collect();
+    let outside = listeners(
+        fds,
+        plan.published.iter().map(|published| published.outside),
+    )?;
+    let addresses: Vec<SocketAddr> = plan
+        .endpoints
+        .iter()
+        .flat_map(|endpoint| endpoint.inside.iter().copied())
+        .collect();
     let (pidfd, fds) = receive_sandbox(control, addresses.len())?;
     let inside = listeners(fds, addresses.into_iter())?;
-    Ok(Handed { plan, audit, outside, pidfd, inside })
+    Ok(Handed {
+        plan,
+        audit,
+        outside,
+        pidfd,
+        inside,
+    })
 }
 
 fn receive_plan(control: BorrowedFd<'_>) -> Result<(GatePlan, Vec<OwnedFd>), GateError> {
     let mut message = vec![0; 1 + PLAN_MAX];
-    let (length, fds) = socket::recv_fds(control, &mut message, MAX_FDS).map_err(|error| match error.errno as i32 {
-        libc::ENOTSOCK | libc::ENOTCONN => GateError::NotStarted(error),
-        _ => GateError::Call(error),
+    let (length, fds) = socket::recv_fds(control, &mut message, MAX_FDS).map_err(|error| {
+        match error.errno as i32 {
+            libc::ENOTSOCK | libc::ENOTCONN => GateError::NotStarted(error),
+            _ => GateError::Call(error),
+        }
     })?;
     match &message[..length] {
         [] => Err(GateError::Ended),
@@ -53,7 +74,10 @@ fn receive_plan(control: BorrowedFd<'_>) -> Result<(GatePlan, Vec<OwnedFd>), Gat
 }
 
 /// The pidfd, and as many descriptors as there are addresses inside: a message holds no more than [`MAX_FDS`], so there may be several.
-fn receive_sandbox(control: BorrowedFd<'_>, want: usize) -> Result<(OwnedFd, Vec<OwnedFd>), GateError> {
+fn receive_sandbox(
+    control: BorrowedFd<'_>,
+    want: usize,
+) -> Result<(OwnedFd, Vec<OwnedFd>), GateError> {
     let mut pidfd: Option<OwnedFd> = None;
     let mut inside = Vec::new();
     let mut told = false;
@@ -71,25 +95,42 @@ fn receive_sandbox(control: BorrowedFd<'_>, want: usize) -> Result<(OwnedFd, Vec
                 told = true;
                 inside.append(&mut fds);
             }
-            _ => return Err(GateError::Message("neither the sandbox's process nor its listeners")),
+            _ => {
+                return Err(GateError::Message(
+                    "neither the sandbox's process nor its listeners",
+                ));
+            }
         }
     }
 }
 
 /// Until there is a message. The launcher holds the control socket too, so that a sandbox which died shows only by its pidfd.
 fn wait(control: BorrowedFd<'_>, pidfd: Option<&OwnedFd>) -> Result<(), GateError> {
-    let mut watches = [Watch::readable(control), pidfd.map_or_else(Watch::nothing, |fd| Watch::readable(fd.as_fd()))];
+    let mut watches = [
+        Watch::readable(control),
+        pidfd.map_or_else(Watch::nothing, |fd| Watch::readable(fd.as_fd())),
+    ];
     poll(&mut watches, None)?;
-    if watches[0].has_data() || !watches[1].is_ready() { Ok(()) } else { Err(GateError::SandboxGone) }
+    if watches[0].has_data() || !watches[1].is_ready() {
+        Ok(())
+    } else {
+        Err(GateError::SandboxGone)
+    }
 }
 
 /// Each descriptor must be what the plan says of its place: a listener elsewhere would be a hole in the allowlist.
-fn listeners(fds: Vec<OwnedFd>, addresses: impl ExactSizeIterator<Item = SocketAddr>) -> Result<Vec<TcpListener>, GateError> {
+fn listeners(
+    fds: Vec<OwnedFd>,
+    addresses: impl ExactSizeIterator<Item = SocketAddr>,
+) -> Result<Vec<TcpListener>, GateError> {
     let (got, want) = (fds.len(), addresses.len());
     if got != want {
         return Err(GateError::Count { got, want });
     }
-    fds.into_iter().zip(addresses).map(|(fd, want)| listener(fd, want)).collect()
+    fds.into_iter()
+        .zip(addresses)
+        .map(|(fd, want)| listener(fd, want))
+        .collect()
 }
 
 fn listener(fd: OwnedFd, want: SocketAddr) -> Result<TcpListener, GateError> {
@@ -102,7 +143,12 @@ fn listener(fd: OwnedFd, want: SocketAddr) -> Result<TcpListener, GateError> {
     }
     let listener = TcpListener::from(fd);
     // A connection that is gone before it is accepted must not stop the loop.
-    listener.set_nonblocking(true).map_err(|error| GateError::Read { path: "a listener", error })?;
+    listener
+        .set_nonblocking(true)
+        .map_err(|error| GateError::Read {
+            path: "a listener",
+            error,
+        })?;
     Ok(listener)
 }
 
@@ -120,11 +166,35 @@ mod tests {
         let file = std::fs::File::open("/dev/null").unwrap();
         for (case, fds, want) in [
             ("right", vec![fd(&here)], None),
-            ("too few", vec![], Some(format!("0 listeners for 1 addresses of the plan"))),
-            ("too many", vec![fd(&here), fd(&there)], Some("2 listeners for 1 addresses of the plan".into())),
-            ("elsewhere", vec![fd(&there)], Some(format!("the listener for {at} is at {elsewhere}"))),
-            ("connected", vec![client.into()], Some(format!("the descriptor for {at} is not a listening TCP socket"))),
-            ("a file", vec![file.into()], Some(format!("the descriptor for {at} is not a listening TCP socket"))),
+            (
+                "too few",
+                vec![],
+                Some("0 listeners for 1 addresses of the plan".to_owned()),
+            ),
+            (
+                "too many",
+                vec![fd(&here), fd(&there)],
+                Some("2 listeners for 1 addresses of the plan".into()),
+            ),
+            (
+                "elsewhere",
+                vec![fd(&there)],
+                Some(format!("the listener for {at} is at {elsewhere}")),
+            ),
+            (
+                "connected",
+                vec![client.into()],
+                Some(format!(
+                    "the descriptor for {at} is not a listening TCP socket"
+                )),
+            ),
+            (
+                "a file",
+                vec![file.into()],
+                Some(format!(
+                    "the descriptor for {at} is not a listening TCP socket"
+                )),
+            ),
         ] {
             let got = listeners(fds, [at].into_iter());
             assert_eq!(got.err().map(|error| error.to_string()), want, "{case}");

@@ -16,10 +16,15 @@ Options:
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
-    match (args.next().as_deref().and_then(std::ffi::OsStr::to_str), args.next()) {
+    match (
+        args.next().as_deref().and_then(std::ffi::OsStr::to_str),
+        args.next(),
+    ) {
         (None, None) => serve(),
         (Some("--help" | "-h"), None) => print(HELP),
-        (Some("--version" | "-V"), None) => print(concat!("airtight-gate ", env!("CARGO_PKG_VERSION"), "\n")),
+        (Some("--version" | "-V"), None) => {
+            print(concat!("airtight-gate ", env!("CARGO_PKG_VERSION"), "\n"))
+        }
         _ => fail("it takes no arguments; try --help"),
     }
 }

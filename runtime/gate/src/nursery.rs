@@ -42,7 +42,11 @@ const ERROR: u8 = b'E';
 impl Nursery {
     /// Starts the child and waits for its first socket: proof that it is inside. `None` without published ports.
     pub(crate) fn start(plan: &GatePlan, pidfd: BorrowedFd<'_>) -> Result<Option<Self>, GateError> {
-        let has = |v4: bool| plan.published.iter().any(|published| published.inside.is_ipv4() == v4);
+        let has = |v4: bool| {
+            plan.published
+                .iter()
+                .any(|published| published.inside.is_ipv4() == v4)
+        };
         if plan.published.is_empty() {
             return Ok(None);
         }
@@ -51,16 +55,31 @@ impl Nursery {
         // The pidfd that comes back says when it ends, which the socket says as well.
         drop(socket::fork_run(|| nurse(&theirs, pidfd, abi))?);
         drop(theirs);
-        let stock = |v4| Stock { keep: if has(v4) { READY } else { 0 }, ..Stock::default() };
-        let mut nursery = Self { sock: ours, v4: stock(true), v6: stock(false) };
+        let stock = |v4| Stock {
+            keep: if has(v4) { READY } else { 0 },
+            ..Stock::default()
+        };
+        let mut nursery = Self {
+            sock: ours,
+            v4: stock(true),
+            v6: stock(false),
+        };
         nursery.order()?;
         nursery.receive()?;
         Ok(Some(nursery))
     }
 
     /// A socket of `address`'s family now, or one that [`Self::receive`] will bring for `key`.
-    pub(crate) fn take(&mut self, address: &SocketAddr, key: Key) -> Result<Option<OwnedFd>, GateError> {
-        let stock = if address.is_ipv4() { &mut self.v4 } else { &mut self.v6 };
+    pub(crate) fn take(
+        &mut self,
+        address: &SocketAddr,
+        key: Key,
+    ) -> Result<Option<OwnedFd>, GateError> {
+        let stock = if address.is_ipv4() {
+            &mut self.v4
+        } else {
+            &mut self.v6
+        };
         let socket = stock.ready.pop();
         if socket.is_none() {
             stock.waiting.push_back(key);
@@ -76,10 +95,16 @@ impl Nursery {
         let stock = match message[..length] {
             [V4] => &mut self.v4,
             [V6] => &mut self.v6,
-            [ERROR, ref text @ ..] => return Err(GateError::Nursery(String::from_utf8_lossy(text).into_owned())),
+            [ERROR, ref text @ ..] => {
+                return Err(GateError::Nursery(
+                    String::from_utf8_lossy(text).into_owned(),
+                ));
+            }
             _ => return Err(GateError::Nursery("their maker has ended".into())),
         };
-        let socket = fds.pop().ok_or_else(|| GateError::Nursery("a message without one".into()))?;
+        let socket = fds
+            .pop()
+            .ok_or_else(|| GateError::Nursery("a message without one".into()))?;
         stock.coming = stock.coming.saturating_sub(1);
         let taken = match stock.waiting.pop_front() {
             Some(key) => Some((key, socket)),

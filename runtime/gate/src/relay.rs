@@ -35,7 +35,12 @@ const ROUNDS: usize = 8;
 impl Side {
     /// A connection that is registered for edges: it is ready until it has said otherwise.
     pub(crate) fn new(fd: OwnedFd) -> Self {
-        Self { fd, readable: true, writable: true, ended: false }
+        Self {
+            fd,
+            readable: true,
+            writable: true,
+            ended: false,
+        }
     }
 
     pub(crate) fn wake(&mut self, readable: bool, writable: bool) {
@@ -85,7 +90,11 @@ fn carry_one_way(from: &mut Side, to: &mut Side, buffer: &mut [u8]) -> Flow {
             Ok(Some(0)) => {
                 from.ended = true;
                 // ENOTCONN: the other side went meanwhile, which its own direction reports.
-                return if socket::shutdown_write(&to.fd).is_ok() { Flow::Idle } else { Flow::Reset };
+                return if socket::shutdown_write(&to.fd).is_ok() {
+                    Flow::Idle
+                } else {
+                    Flow::Reset
+                };
             }
             Ok(Some(length)) => match pass_on(from, to, &mut buffer[..length]) {
                 Ok(()) => {}
@@ -168,7 +177,10 @@ mod tests {
         drop(client);
         until(Flow::Reset, &mut a, &mut b);
         b.reset();
-        assert_eq!(server.read(&mut [0; 1]).unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+        assert_eq!(
+            server.read(&mut [0; 1]).unwrap_err().kind(),
+            std::io::ErrorKind::ConnectionReset
+        );
     }
 
     #[test]
@@ -201,6 +213,10 @@ mod tests {
         }
         let all = reader.join().unwrap().unwrap();
         assert_eq!(all.len(), sent);
-        assert!(all.iter().enumerate().all(|(at, &byte)| usize::from(byte) == at % 256));
+        assert!(
+            all.iter()
+                .enumerate()
+                .all(|(at, &byte)| usize::from(byte) == at % 256)
+        );
     }
 }

@@ -42,15 +42,21 @@ impl Conf {
     /// Reads the text of a `resolv.conf`. A server that is a link-local address with a zone is not used.
     #[must_use]
     pub fn parse(text: &str) -> Self {
-        let mut conf = Self { nameservers: Vec::new(), ..Self::default() };
+        let mut conf = Self {
+            nameservers: Vec::new(),
+            ..Self::default()
+        };
         for line in text.lines() {
             let mut words = line.split_ascii_whitespace();
             match words.next() {
                 Some("nameserver") if conf.nameservers.len() < NAMESERVERS_MAX => {
                     let ip = words.next().and_then(|word| word.parse::<IpAddr>().ok());
-                    conf.nameservers.extend(ip.map(|ip| SocketAddr::new(ip, 53)));
+                    conf.nameservers
+                        .extend(ip.map(|ip| SocketAddr::new(ip, 53)));
                 }
-                Some("search" | "domain") => conf.search = words.filter_map(Name::parse).take(SEARCH_MAX).collect(),
+                Some("search" | "domain") => {
+                    conf.search = words.filter_map(Name::parse).take(SEARCH_MAX).collect()
+                }
                 Some("options") => words.for_each(|word| conf.option(word)),
                 _ => {}
             }
@@ -62,8 +68,12 @@ impl Conf {
     }
 
     fn option(&mut self, word: &str) {
-        let Some((key, value)) = word.split_once(':') else { return };
-        let Ok(value) = value.parse::<u16>() else { return };
+        let Some((key, value)) = word.split_once(':') else {
+            return;
+        };
+        let Ok(value) = value.parse::<u16>() else {
+            return;
+        };
         match key {
             "ndots" => self.ndots = usize::from(value).min(NDOTS_MAX),
             "timeout" => self.timeout = Duration::from_secs(u64::from(value.clamp(1, 3))),
@@ -76,7 +86,9 @@ impl Conf {
     /// ends in a dot is asked for as it is.
     #[must_use]
     pub fn candidates(&self, host: &str) -> Vec<Name> {
-        let Some(name) = Name::parse(host) else { return Vec::new() };
+        let Some(name) = Name::parse(host) else {
+            return Vec::new();
+        };
         if host.ends_with('.') {
             return vec![name];
         }
@@ -97,8 +109,13 @@ pub fn hosts_lookup(text: &str, host: &str) -> Vec<IpAddr> {
     for line in text.lines() {
         let line = line.split('#').next().unwrap_or_default();
         let mut words = line.split_ascii_whitespace();
-        let Some(address) = words.next().and_then(|word| word.parse::<IpAddr>().ok()) else { continue };
-        if found.len() < ADDRESSES_MAX && words.any(|word| word.eq_ignore_ascii_case(host)) && !found.contains(&address) {
+        let Some(address) = words.next().and_then(|word| word.parse::<IpAddr>().ok()) else {
+            continue;
+        };
+        if found.len() < ADDRESSES_MAX
+            && words.any(|word| word.eq_ignore_ascii_case(host))
+            && !found.contains(&address)
+        {
             found.push(address);
         }
     }
@@ -110,7 +127,10 @@ mod tests {
     use super::*;
 
     fn names(texts: &[&str]) -> Vec<Name> {
-        texts.iter().map(|text| Name::parse(text).unwrap()).collect()
+        texts
+            .iter()
+            .map(|text| Name::parse(text).unwrap())
+            .collect()
     }
 
     #[test]
@@ -118,7 +138,9 @@ mod tests {
         let text = "# c\nnameserver 10.0.0.1\nnameserver nonsense\nnameserver fe80::1%eth0\nnameserver fd00::1\nsearch a.b c.d\n\
                     options ndots:2 timeout:99 attempts:0 rotate\nnameserver 10.0.0.2\nnameserver 10.0.0.3\n";
         let want = Conf {
-            nameservers: ["10.0.0.1:53", "[fd00::1]:53", "10.0.0.2:53"].map(|text| text.parse().unwrap()).to_vec(),
+            nameservers: ["10.0.0.1:53", "[fd00::1]:53", "10.0.0.2:53"]
+                .map(|text| text.parse().unwrap())
+                .to_vec(),
             search: names(&["a.b", "c.d"]),
             ndots: 2,
             timeout: Duration::from_secs(3),
@@ -130,7 +152,10 @@ mod tests {
 
     #[test]
     fn short_names_are_searched_first() {
-        let conf = Conf { search: names(&["x.example", "example"]), ..Conf::default() };
+        let conf = Conf {
+            search: names(&["x.example", "example"]),
+            ..Conf::default()
+        };
         for (host, want) in [
             ("db", vec!["db.x.example", "db.example", "db"]),
             ("db.y", vec!["db.y", "db.y.x.example", "db.y.example"]),

@@ -63,11 +63,26 @@ pub(crate) fn connection_limit(open_files: u64, fixed: usize) -> usize {
 
 impl Server {
     /// Takes what was handed over; the process may still open files, and does.
-    pub(crate) fn new(handed: Handed, nursery: Option<Nursery>, open_files: u64) -> Result<Self, GateError> {
-        let Handed { plan, audit, outside, pidfd, inside } = handed;
-        let inside_routes =
-            plan.endpoints.iter().enumerate().flat_map(|(number, one)| one.inside.iter().map(move |_| Route::Endpoint(number)));
-        let routes: Vec<Route> = inside_routes.chain((0..outside.len()).map(Route::Published)).collect();
+    pub(crate) fn new(
+        handed: Handed,
+        nursery: Option<Nursery>,
+        open_files: u64,
+    ) -> Result<Self, GateError> {
+        let Handed {
+            plan,
+            audit,
+            outside,
+            pidfd,
+            inside,
+        } = handed;
+        let inside_routes = plan
+            .endpoints
+            .iter()
+            .enumerate()
+            .flat_map(|(number, one)| one.inside.iter().map(move |_| Route::Endpoint(number)));
+        let routes: Vec<Route> = inside_routes
+            .chain((0..outside.len()).map(Route::Published))
+            .collect();
         let listeners: Vec<_> = inside.into_iter().chain(outside).zip(routes).collect();
         // Two sockets for each name that is being resolved.
         let most = connection_limit(open_files, listeners.len() + 2 * plan.endpoints.len());
@@ -132,7 +147,10 @@ impl Server {
             return Some(0);
         }
         let dial = self.deadlines.peek().map(|Reverse((when, _))| *when);
-        let next = [dial, self.resolver.deadline(), self.paused.flatten()].into_iter().flatten().min()?;
+        let next = [dial, self.resolver.deadline(), self.paused.flatten()]
+            .into_iter()
+            .flatten()
+            .min()?;
         let wait = next.saturating_duration_since(Instant::now());
         // Rounded up: waking before the time would only wait again.
         Some(u32::try_from(wait.as_millis() + 1).unwrap_or(u32::MAX))
@@ -176,7 +194,7 @@ impl Server {
             None => false,
         };
         // Some room first, so that the listeners are not switched on and off with each connection.
-        if recovered && self.connections.len() <= self.most - self.most / 16 - 1 {
+        if recovered && self.connections.len() < self.most - self.most / 16 {
             self.listen()?;
         }
         Ok(())
@@ -184,7 +202,8 @@ impl Server {
 
     fn listen(&mut self) -> Result<(), GateError> {
         for (number, (listener, _)) in self.listeners.iter().enumerate() {
-            self.epoll.add(listener, Token::Listener(number).pack(), Interest::Readable)?;
+            self.epoll
+                .add(listener, Token::Listener(number).pack(), Interest::Readable)?;
         }
         self.paused = None;
         Ok(())
@@ -207,7 +226,9 @@ impl Server {
             if self.connections.len() >= self.most {
                 return self.pause(None);
             }
-            let Some((listener, route)) = self.listeners.get(number) else { return Ok(()) };
+            let Some((listener, route)) = self.listeners.get(number) else {
+                return Ok(());
+            };
             let route = *route;
             match socket::tcp_accept(listener) {
                 Ok(Some(fd)) => self.accepted(fd, route),
@@ -224,7 +245,10 @@ impl Server {
         drop(socket::no_delay(&fd));
         let now = Instant::now();
         let key = self.connections.insert(Connection::new(fd, route, now));
-        let watched = self.connections.at(key).map(|one| self.epoll.add(one.near.as_fd(), Token::Near(key).pack(), Interest::Edges));
+        let watched = self.connections.at(key).map(|one| {
+            self.epoll
+                .add(one.near.as_fd(), Token::Near(key).pack(), Interest::Edges)
+        });
         match watched {
             Some(Ok(())) => self.dial(key, now),
             _ => self.cut(key),
@@ -232,8 +256,13 @@ impl Server {
     }
 
     fn near(&mut self, key: Key, event: Event) {
-        let Some(one) = self.connections.at(key) else { return };
-        one.near.wake(event.readable || event.failed || event.peer_closed, event.writable || event.failed);
+        let Some(one) = self.connections.at(key) else {
+            return;
+        };
+        one.near.wake(
+            event.readable || event.failed || event.peer_closed,
+            event.writable || event.failed,
+        );
         match &one.stage {
             Stage::Carrying(_) => self.carry_event(key, event.failed),
             // A client that has reset is dialled for no more. One that has only ended its sending is: its answer may be all it wants.
@@ -246,10 +275,15 @@ impl Server {
     }
 
     fn far(&mut self, key: Key, event: Event) {
-        let Some(one) = self.connections.at(key) else { return };
+        let Some(one) = self.connections.at(key) else {
+            return;
+        };
         match &mut one.stage {
             Stage::Carrying(far) => {
-                far.wake(event.readable || event.failed || event.peer_closed, event.writable || event.failed);
+                far.wake(
+                    event.readable || event.failed || event.peer_closed,
+                    event.writable || event.failed,
+                );
                 self.carry_event(key, event.failed);
             }
             Stage::Dialling { .. } if event.writable || event.failed => self.dialled(key),
@@ -263,7 +297,9 @@ impl Server {
             return;
         }
         // An error that no read has found since the other side takes no more: a cut is told at once, not after what is queued.
-        let Some(one) = self.connections.at(key) else { return };
+        let Some(one) = self.connections.at(key) else {
+            return;
+        };
         let broken = match &one.stage {
             Stage::Carrying(far) => one.near.has_failed() || far.has_failed(),
             Stage::Resolving | Stage::Unborn | Stage::Dialling { .. } => false,
@@ -274,7 +310,14 @@ impl Server {
     }
 
     pub(crate) fn carry(&mut self, key: Key) {
-        let Some(Connection { near, stage: Stage::Carrying(far), .. }) = self.connections.at(key) else { return };
+        let Some(Connection {
+            near,
+            stage: Stage::Carrying(far),
+            ..
+        }) = self.connections.at(key)
+        else {
+            return;
+        };
         match carry(near, far, &mut self.buffer) {
             Flow::Idle => {}
             Flow::More => self.unfinished.push(key),
@@ -309,8 +352,18 @@ mod tests {
 
     #[test]
     fn connections_leave_room_for_the_rest() {
-        for (open_files, fixed, want) in [(20000, 36, 9950), (64, 0, 0), (0, 0, 0), (100, 4, 16), (u64::MAX, 0, 1 << 20)] {
-            assert_eq!(connection_limit(open_files, fixed), want, "{open_files} {fixed}");
+        for (open_files, fixed, want) in [
+            (20000, 36, 9950),
+            (64, 0, 0),
+            (0, 0, 0),
+            (100, 4, 16),
+            (u64::MAX, 0, 1 << 20),
+        ] {
+            assert_eq!(
+                connection_limit(open_files, fixed),
+                want,
+                "{open_files} {fixed}"
+            );
         }
     }
 }

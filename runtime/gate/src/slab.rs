@@ -16,7 +16,10 @@ pub(crate) struct Slab<T> {
 
 impl<T> Slab<T> {
     pub(crate) fn new() -> Self {
-        Self { places: Vec::new(), free: Vec::new() }
+        Self {
+            places: Vec::new(),
+            free: Vec::new(),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -31,12 +34,19 @@ impl<T> Slab<T> {
         });
         let (generation, place) = &mut self.places[index as usize];
         *place = Some(value);
-        Key { index, generation: *generation }
+        Key {
+            index,
+            generation: *generation,
+        }
     }
 
     pub(crate) fn at(&mut self, key: Key) -> Option<&mut T> {
         let (generation, value) = self.places.get_mut(key.index as usize)?;
-        if *generation == key.generation { value.as_mut() } else { None }
+        if *generation == key.generation {
+            value.as_mut()
+        } else {
+            None
+        }
     }
 
     pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
@@ -58,7 +68,10 @@ mod tests {
     fn an_old_key_finds_nothing() {
         let mut slab = Slab::new();
         let (a, b) = (slab.insert("a"), slab.insert("b"));
-        assert_eq!((slab.len(), slab.remove(a), slab.remove(a)), (2, Some("a"), None));
+        assert_eq!(
+            (slab.len(), slab.remove(a), slab.remove(a)),
+            (2, Some("a"), None)
+        );
         let c = slab.insert("c");
         assert_eq!(c.index, a.index);
         for (key, want) in [(a, None), (c, Some("c")), (b, Some("b"))] {

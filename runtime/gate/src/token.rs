@@ -33,7 +33,10 @@ impl Token {
 
     pub(crate) fn unpack(bits: u64) -> Option<Self> {
         let index = u32::try_from(bits & 0xffff_ffff).ok()?;
-        let key = Key { index, generation: u32::try_from(bits >> 32 & 0xff_ffff).ok()? };
+        let key = Key {
+            index,
+            generation: u32::try_from(bits >> 32 & 0xff_ffff).ok()?,
+        };
         match bits >> 56 {
             0 => Some(Self::Sandbox),
             1 => Some(Self::Nursery),
@@ -52,8 +55,18 @@ mod tests {
 
     #[test]
     fn a_token_comes_back_as_it_was() {
-        let key = Key { index: u32::MAX, generation: 0xff_ffff };
-        for token in [Token::Sandbox, Token::Nursery, Token::Listener(7), Token::Name(9), Token::Near(key), Token::Far(key)] {
+        let key = Key {
+            index: u32::MAX,
+            generation: 0xff_ffff,
+        };
+        for token in [
+            Token::Sandbox,
+            Token::Nursery,
+            Token::Listener(7),
+            Token::Name(9),
+            Token::Near(key),
+            Token::Far(key),
+        ] {
             assert_eq!(Token::unpack(token.pack()), Some(token));
         }
         assert_eq!(Token::unpack(u64::MAX), None);

@@ -53,12 +53,16 @@ impl fmt::Display for Refusal {
 pub fn judge(endpoint: &GateEndpoint, resolved: IpAddr, host_addresses: &[IpAddr]) -> Verdict {
     let class = AddressClass::of(resolved);
     let refused = match &endpoint.upstream {
-        Upstream::Address(named) if named.ip().to_canonical() != resolved.to_canonical() => Some(Refusal::NotNamed),
+        Upstream::Address(named) if named.ip().to_canonical() != resolved.to_canonical() => {
+            Some(Refusal::NotNamed)
+        }
         // Written by the operator, digit for digit: loopback and 169.254 included. Not public by accident, though.
         Upstream::Address(_) => (class.never().then_some(Refusal::Kind(Kind(class))))
             .or((class == AddressClass::Public && !endpoint.public).then_some(Refusal::Public)),
-        Upstream::Name { .. } => judge_name(class, endpoint.public)
-            .or(is_host(resolved, host_addresses).then_some(Refusal::HostItself)),
+        Upstream::Name { .. } => {
+            judge_name(class, endpoint.public)
+                .or(is_host(resolved, host_addresses).then_some(Refusal::HostItself))
+        }
     };
     refused.map_or(Verdict::Allowed, Verdict::Refused)
 }
@@ -82,7 +86,9 @@ fn judge_name(class: AddressClass, public: bool) -> Option<Refusal> {
 
 /// An IPv4 address has several IPv6 spellings that reach the same host.
 fn is_host(resolved: IpAddr, host_addresses: &[IpAddr]) -> bool {
-    host_addresses.iter().any(|own| own.to_canonical() == resolved.to_canonical())
+    host_addresses
+        .iter()
+        .any(|own| own.to_canonical() == resolved.to_canonical())
 }
 
 #[cfg(test)]
@@ -94,22 +100,40 @@ mod tests {
     use super::*;
 
     fn endpoint(upstream: Upstream, public: bool) -> GateEndpoint {
-        GateEndpoint { display: "db:5432".into(), inside: Vec::new(), upstream, public }
+        GateEndpoint {
+            display: "db:5432".into(),
+            inside: Vec::new(),
+            upstream,
+            public,
+        }
     }
 
     fn name(public: bool) -> GateEndpoint {
-        endpoint(Upstream::Name { host: "db".into(), port: 5432 }, public)
+        endpoint(
+            Upstream::Name {
+                host: "db".into(),
+                port: 5432,
+            },
+            public,
+        )
     }
 
     fn address(named: &str, public: bool) -> GateEndpoint {
-        endpoint(Upstream::Address(std::net::SocketAddr::new(named.parse().unwrap(), 5432)), public)
+        endpoint(
+            Upstream::Address(std::net::SocketAddr::new(named.parse().unwrap(), 5432)),
+            public,
+        )
     }
 
     #[test]
     fn each_address_is_judged_by_how_it_was_named() {
         let kind = |class| Verdict::Refused(Refusal::Kind(Kind(class)));
         let public = Verdict::Refused(Refusal::Public);
-        let host: Vec<IpAddr> = vec!["10.9.9.9".parse().unwrap(), "93.184.216.34".parse().unwrap(), "fd00::9".parse().unwrap()];
+        let host: Vec<IpAddr> = vec![
+            "10.9.9.9".parse().unwrap(),
+            "93.184.216.34".parse().unwrap(),
+            "fd00::9".parse().unwrap(),
+        ];
         for (case, endpoint, resolved, want) in [
             ("private", name(false), "10.0.0.5", Verdict::Allowed),
             ("unique local", name(false), "fd00::5", Verdict::Allowed),
@@ -118,34 +142,142 @@ mod tests {
             ("public allowed", name(true), "1.1.1.1", Verdict::Allowed),
             ("documentation", name(false), "192.0.2.1", public),
             ("our own synthetic range", name(false), "198.18.0.1", public),
-            ("metadata", name(true), "169.254.169.254", kind(AddressClass::LinkLocal)),
-            ("metadata elsewhere", name(true), "100.100.100.200", kind(AddressClass::Metadata)),
-            ("link local", name(true), "fe80::1", kind(AddressClass::LinkLocal)),
-            ("loopback", name(true), "127.0.0.1", kind(AddressClass::Loopback)),
-            ("loopback, other spelling", name(true), "::ffff:127.0.0.1", kind(AddressClass::Loopback)),
-            ("metadata, through NAT64", name(true), "64:ff9b::a9fe:a9fe", kind(AddressClass::LinkLocal)),
-            ("unspecified", name(true), "0.0.0.0", kind(AddressClass::Unspecified)),
-            ("multicast", name(true), "224.0.0.1", kind(AddressClass::Multicast)),
-            ("broadcast", name(true), "255.255.255.255", kind(AddressClass::Broadcast)),
-            ("reserved", name(true), "240.0.0.1", kind(AddressClass::Reserved)),
-            ("the host", name(false), "10.9.9.9", Verdict::Refused(Refusal::HostItself)),
-            ("the host, public", name(true), "93.184.216.34", Verdict::Refused(Refusal::HostItself)),
-            ("the host, other spelling", name(false), "::ffff:10.9.9.9", Verdict::Refused(Refusal::HostItself)),
-            ("named loopback", address("127.0.0.1", false), "127.0.0.1", Verdict::Allowed),
-            ("named metadata", address("169.254.169.254", false), "169.254.169.254", Verdict::Allowed),
-            ("named host", address("10.9.9.9", false), "10.9.9.9", Verdict::Allowed),
+            (
+                "metadata",
+                name(true),
+                "169.254.169.254",
+                kind(AddressClass::LinkLocal),
+            ),
+            (
+                "metadata elsewhere",
+                name(true),
+                "100.100.100.200",
+                kind(AddressClass::Metadata),
+            ),
+            (
+                "link local",
+                name(true),
+                "fe80::1",
+                kind(AddressClass::LinkLocal),
+            ),
+            (
+                "loopback",
+                name(true),
+                "127.0.0.1",
+                kind(AddressClass::Loopback),
+            ),
+            (
+                "loopback, other spelling",
+                name(true),
+                "::ffff:127.0.0.1",
+                kind(AddressClass::Loopback),
+            ),
+            (
+                "metadata, through NAT64",
+                name(true),
+                "64:ff9b::a9fe:a9fe",
+                kind(AddressClass::LinkLocal),
+            ),
+            (
+                "unspecified",
+                name(true),
+                "0.0.0.0",
+                kind(AddressClass::Unspecified),
+            ),
+            (
+                "multicast",
+                name(true),
+                "224.0.0.1",
+                kind(AddressClass::Multicast),
+            ),
+            (
+                "broadcast",
+                name(true),
+                "255.255.255.255",
+                kind(AddressClass::Broadcast),
+            ),
+            (
+                "reserved",
+                name(true),
+                "240.0.0.1",
+                kind(AddressClass::Reserved),
+            ),
+            (
+                "the host",
+                name(false),
+                "10.9.9.9",
+                Verdict::Refused(Refusal::HostItself),
+            ),
+            (
+                "the host, public",
+                name(true),
+                "93.184.216.34",
+                Verdict::Refused(Refusal::HostItself),
+            ),
+            (
+                "the host, other spelling",
+                name(false),
+                "::ffff:10.9.9.9",
+                Verdict::Refused(Refusal::HostItself),
+            ),
+            (
+                "named loopback",
+                address("127.0.0.1", false),
+                "127.0.0.1",
+                Verdict::Allowed,
+            ),
+            (
+                "named metadata",
+                address("169.254.169.254", false),
+                "169.254.169.254",
+                Verdict::Allowed,
+            ),
+            (
+                "named host",
+                address("10.9.9.9", false),
+                "10.9.9.9",
+                Verdict::Allowed,
+            ),
             ("named public", address("1.1.1.1", false), "1.1.1.1", public),
-            ("named public, allowed", address("1.1.1.1", true), "1.1.1.1", Verdict::Allowed),
-            ("named multicast", address("224.0.0.1", true), "224.0.0.1", kind(AddressClass::Multicast)),
-            ("another than named", address("10.0.0.5", true), "10.0.0.6", Verdict::Refused(Refusal::NotNamed)),
+            (
+                "named public, allowed",
+                address("1.1.1.1", true),
+                "1.1.1.1",
+                Verdict::Allowed,
+            ),
+            (
+                "named multicast",
+                address("224.0.0.1", true),
+                "224.0.0.1",
+                kind(AddressClass::Multicast),
+            ),
+            (
+                "another than named",
+                address("10.0.0.5", true),
+                "10.0.0.6",
+                Verdict::Refused(Refusal::NotNamed),
+            ),
         ] {
-            assert_eq!(judge(&endpoint, resolved.parse().unwrap(), &host), want, "{case}");
+            assert_eq!(
+                judge(&endpoint, resolved.parse().unwrap(), &host),
+                want,
+                "{case}"
+            );
         }
     }
 
     fn any_address() -> impl Strategy<Value = IpAddr> {
         let special = prop::sample::select(vec![
-            "127.0.0.1", "169.254.169.254", "0.0.0.0", "224.0.0.1", "10.0.0.1", "8.8.8.8", "::1", "fe80::1", "ff02::1", "2606::1",
+            "127.0.0.1",
+            "169.254.169.254",
+            "0.0.0.0",
+            "224.0.0.1",
+            "10.0.0.1",
+            "8.8.8.8",
+            "::1",
+            "fe80::1",
+            "ff02::1",
+            "2606::1",
         ]);
         prop_oneof![
             any::<u32>().prop_map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits))),

@@ -47,8 +47,15 @@ fn answer(question: &[u8], table: &Table, tcp: bool) -> Vec<u8> {
     let v6 = question[at + 2] == 28;
     let known = table.lock().unwrap().get(name.as_str()).cloned();
     let truncated = name.starts_with("big") && !tcp;
-    let addresses: Vec<IpAddr> = known.iter().flatten().map(|text| text.parse().unwrap()).collect();
-    let addresses: Vec<IpAddr> = addresses.into_iter().filter(|one| one.is_ipv6() == v6 && !truncated).collect();
+    let addresses: Vec<IpAddr> = known
+        .iter()
+        .flatten()
+        .map(|text| text.parse().unwrap())
+        .collect();
+    let addresses: Vec<IpAddr> = addresses
+        .into_iter()
+        .filter(|one| one.is_ipv6() == v6 && !truncated)
+        .collect();
     let mut message = question.to_vec();
     message[2] = 0x81 | u8::from(truncated) << 1;
     message[3] = if known.is_none() { 0x83 } else { 0x80 };
@@ -88,7 +95,9 @@ fn name_server(table: &Table) {
             let mut question = vec![0; usize::from(u16::from_be_bytes(prefix))];
             stream.read_exact(&mut question).unwrap();
             let message = answer(&question, &over_tcp, true);
-            stream.write_all(&u16::try_from(message.len()).unwrap().to_be_bytes()).unwrap();
+            stream
+                .write_all(&u16::try_from(message.len()).unwrap().to_be_bytes())
+                .unwrap();
             stream.write_all(&message).unwrap();
         }
     });
@@ -96,7 +105,14 @@ fn name_server(table: &Table) {
 
 /// Private addresses that reach this network but belong to no interface: what is not the host itself.
 fn ip(words: &str) {
-    assert!(Command::new("ip").args(words.split(' ')).status().unwrap().success(), "ip {words}");
+    assert!(
+        Command::new("ip")
+            .args(words.split(' '))
+            .status()
+            .unwrap()
+            .success(),
+        "ip {words}"
+    );
 }
 
 fn upstream_at(address: &str) -> TcpListener {
@@ -116,7 +132,9 @@ fn upstream_at(address: &str) -> TcpListener {
 /// Where a connection ended up.
 fn greeting(inside: &TcpListener) -> std::io::Result<String> {
     let mut text = String::new();
-    patient(TcpStream::connect(inside.local_addr()?)?).read_to_string(&mut text).map(|_| text)
+    patient(TcpStream::connect(inside.local_addr()?)?)
+        .read_to_string(&mut text)
+        .map(|_| text)
 }
 
 #[test]
@@ -136,28 +154,68 @@ fn names() {
         ("short.corp.example", vec!["10.77.0.6"]),
         ("short", vec!["10.77.0.5"]),
         ("moved.example", vec!["10.77.0.5"]),
-        ("evil.example", vec!["127.0.0.1", "169.254.169.254", "1.1.1.1", "10.88.0.1", "::1", "fe80::1"]),
+        (
+            "evil.example",
+            vec![
+                "127.0.0.1",
+                "169.254.169.254",
+                "1.1.1.1",
+                "10.88.0.1",
+                "::1",
+                "fe80::1",
+            ],
+        ),
     ])));
     ip("route add local 10.77.0.0/24 dev lo");
     ip("-6 route add local fd77::/64 dev lo");
-    Netlink::open().unwrap().loopback_address("10.88.0.1".parse().unwrap()).unwrap();
+    Netlink::open()
+        .unwrap()
+        .loopback_address("10.88.0.1".parse().unwrap())
+        .unwrap();
     name_server(&table);
-    let _upstreams = ["10.77.0.5:5432", "10.77.0.6:5432", "[::]:5432", "10.88.0.1:5432"].map(upstream_at);
+    let _upstreams = [
+        "10.77.0.5:5432",
+        "10.77.0.6:5432",
+        "[::]:5432",
+        "10.88.0.1:5432",
+    ]
+    .map(upstream_at);
 
     let files = tempfile::tempdir().unwrap();
     let (hosts, resolv) = (files.path().join("hosts"), files.path().join("resolv.conf"));
     std::fs::write(&hosts, "10.77.0.5 filed\n").unwrap();
     std::fs::write(&resolv, "nameserver 127.0.0.1\nsearch corp.example\n").unwrap();
     let bind = |from: &std::path::Path, to: &str| format!("mount --bind {} {to}", from.display());
-    let binds = [bind(&hosts, "/etc/hosts"), bind(&resolv, "/etc/resolv.conf")].join(" && ");
+    let binds = [
+        bind(&hosts, "/etc/hosts"),
+        bind(&resolv, "/etc/resolv.conf"),
+    ]
+    .join(" && ");
 
-    let names =
-        ["db.example", "two.example", "six.example", "big.example", "short", "moved.example", "filed", "none.example", "evil.example"];
+    let names = [
+        "db.example",
+        "two.example",
+        "six.example",
+        "big.example",
+        "short",
+        "moved.example",
+        "filed",
+        "none.example",
+        "evil.example",
+    ];
     let inside = names.map(|_| listener());
-    let name = |host: &str| Upstream::Name { host: host.into(), port: 5432 };
-    let endpoints = names.iter().zip(&inside).map(|(host, inside)| endpoint(inside, name(host))).collect();
+    let name = |host: &str| Upstream::Name {
+        host: host.into(),
+        port: 5432,
+    };
+    let endpoints = names
+        .iter()
+        .zip(&inside)
+        .map(|(host, inside)| endpoint(inside, name(host)))
+        .collect();
     let (mut lines, sink) = std::io::pipe().unwrap();
-    let mut start = Start::new(endpoints, inside.iter().map(|one| one.as_fd()).collect()).audit(GateAudit::Text, sink.as_fd());
+    let mut start = Start::new(endpoints, inside.iter().map(|one| one.as_fd()).collect())
+        .audit(GateAudit::Text, sink.as_fd());
     start.wrap = format!("exec unshare -m --propagation private sh -c '{binds} && exec \"$0\"'");
     let _gate = start.ready();
     drop(sink);
@@ -175,7 +233,10 @@ fn names() {
         assert_eq!(greeting(inside).unwrap(), want, "{case}");
     }
     assert!(greeting(none).is_err());
-    let told = read_until(&mut lines, "none.example:5432 (tcp): the name has no address\n");
+    let told = read_until(
+        &mut lines,
+        "none.example:5432 (tcp): the name has no address\n",
+    );
     assert!(told.lines().count() == 1, "{told}");
 
     assert!(greeting(evil).is_err());
@@ -186,11 +247,19 @@ fn names() {
         "evil.example leads to 1.1.1.1, a public address; to allow it add --public",
         "evil.example leads to 10.88.0.1, an address of this host itself; to allow it add --connect evil.example=10.88.0.1:5432",
     ] {
-        assert!(told.contains(&format!("airtight: refused: connect evil.example:5432 (tcp): {line}\n")), "{line}\n{told}");
+        assert!(
+            told.contains(&format!(
+                "airtight: refused: connect evil.example:5432 (tcp): {line}\n"
+            )),
+            "{line}\n{told}"
+        );
     }
 
     // Followed within the least time that an answer is kept.
-    table.lock().unwrap().insert("moved.example", vec!["10.77.0.6"]);
+    table
+        .lock()
+        .unwrap()
+        .insert("moved.example", vec!["10.77.0.6"]);
     std::fs::write(&hosts, "10.77.0.6 filed\n").unwrap();
     let start = Instant::now();
     while greeting(moved).unwrap() != "10.77.0.6:5432" {
@@ -210,7 +279,13 @@ fn sandbox() -> Killed {
             .unwrap(),
     );
     // It says so when it is inside.
-    process.0.stdout.take().unwrap().read_exact(&mut [0; 1]).unwrap();
+    process
+        .0
+        .stdout
+        .take()
+        .unwrap()
+        .read_exact(&mut [0; 1])
+        .unwrap();
     inside_of(&process, || Netlink::open().unwrap().loopback_up().unwrap());
     process
 }
@@ -232,11 +307,23 @@ fn privileged_a_published_port_leads_inside_and_nowhere_else() {
         return;
     }
     let sandbox = sandbox();
-    let (four, six) = inside_of(&sandbox, || (listener(), TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).unwrap()));
+    let (four, six) = inside_of(&sandbox, || {
+        (
+            listener(),
+            TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).unwrap(),
+        )
+    });
     let silent: SocketAddr = inside_of(&sandbox, || listener().local_addr().unwrap());
     let outside = [listener(), listener(), listener()];
-    let targets = [four.local_addr().unwrap(), six.local_addr().unwrap(), silent];
-    let published = |(outside, inside): (&TcpListener, SocketAddr)| GatePublished { outside: outside.local_addr().unwrap(), inside };
+    let targets = [
+        four.local_addr().unwrap(),
+        six.local_addr().unwrap(),
+        silent,
+    ];
+    let published = |(outside, inside): (&TcpListener, SocketAddr)| GatePublished {
+        outside: outside.local_addr().unwrap(),
+        inside,
+    };
     let published = outside.iter().zip(targets).map(published).collect();
     let (mut lines, sink) = std::io::pipe().unwrap();
     let mut start = Start::new(Vec::new(), Vec::new())
@@ -248,7 +335,9 @@ fn privileged_a_published_port_leads_inside_and_nowhere_else() {
 
     for (outside, inside) in outside.iter().zip([&four, &six]) {
         // More than are kept ready.
-        let mut clients: Vec<TcpStream> = (0..40).map(|_| dial(outside.local_addr().unwrap())).collect();
+        let mut clients: Vec<TcpStream> = (0..40)
+            .map(|_| dial(outside.local_addr().unwrap()))
+            .collect();
         let mut servers: Vec<TcpStream> = (0..40).map(|_| accept(inside)).collect();
         for client in &mut clients {
             client.write_all(b"in").unwrap();
@@ -262,23 +351,38 @@ fn privileged_a_published_port_leads_inside_and_nowhere_else() {
         }
     }
 
-    let nobody = TcpStream::connect(outside[2].local_addr().unwrap()).and_then(|stream| patient(stream).read(&mut [0; 1]));
-    assert_eq!(nobody.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    let nobody = TcpStream::connect(outside[2].local_addr().unwrap())
+        .and_then(|stream| patient(stream).read(&mut [0; 1]));
+    assert_eq!(
+        nobody.unwrap_err().kind(),
+        std::io::ErrorKind::ConnectionReset
+    );
     let told = read_until(&mut lines, "\n");
-    assert!(told.contains("\"refused\":\"publish\"") && told.contains("Connection refused"), "{told}");
+    assert!(
+        told.contains("\"refused\":\"publish\"") && told.contains("Connection refused"),
+        "{told}"
+    );
 
     // The child that makes the sockets is as confined, and goes too.
-    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", gate.pid())).unwrap();
+    let children =
+        std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", gate.pid())).unwrap();
     let nurse = children.trim().to_owned();
     let status = std::fs::read_to_string(format!("/proc/{nurse}/status")).unwrap();
-    for line in ["CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
+    for line in [
+        "CapEff:\t0000000000000000",
+        "CapBnd:\t0000000000000000",
+        "NoNewPrivs:\t1",
+        "Seccomp:\t2",
+    ] {
         assert!(status.contains(line), "{line}: {status}");
     }
     gate.sandbox.0.kill().unwrap();
     let (code, said) = gate.end();
     assert_eq!((code.code(), said.as_str()), (Some(0), ""));
     let start = Instant::now();
-    while std::fs::read_to_string(format!("/proc/{nurse}/cmdline")).is_ok_and(|text| !text.is_empty()) {
+    while std::fs::read_to_string(format!("/proc/{nurse}/cmdline"))
+        .is_ok_and(|text| !text.is_empty())
+    {
         assert!(start.elapsed() < PATIENCE);
         std::thread::yield_now();
     }
@@ -290,10 +394,19 @@ fn privileged_a_gate_that_cannot_enter_the_sandbox_does_not_serve() {
         return;
     }
     let outside = listener();
-    let published = GatePublished { outside: outside.local_addr().unwrap(), inside: "127.0.0.1:80".parse().unwrap() };
+    let published = GatePublished {
+        outside: outside.local_addr().unwrap(),
+        inside: "127.0.0.1:80".parse().unwrap(),
+    };
     // Not in a user namespace of its own: there is nothing to enter.
-    let mut gate = Start::new(Vec::new(), Vec::new()).published(vec![published], vec![outside.as_fd()]).unready();
+    let mut gate = Start::new(Vec::new(), Vec::new())
+        .published(vec![published], vec![outside.as_fd()])
+        .unready();
     let (status, said) = gate.end();
     assert_eq!(status.code(), Some(1));
-    assert!(said.starts_with("airtight-gate: sockets inside the sandbox: setns(") && said.lines().count() == 1, "{said}");
+    assert!(
+        said.starts_with("airtight-gate: sockets inside the sandbox: setns(")
+            && said.lines().count() == 1,
+        "{said}"
+    );
 }

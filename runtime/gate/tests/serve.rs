@@ -22,7 +22,9 @@ fn dead(stream: &mut TcpStream) -> ErrorKind {
 
 /// Dials what is refused beyond the gate: the reset may come before the call that dials has returned.
 fn refused(address: std::net::SocketAddr) {
-    let error = TcpStream::connect(address).and_then(|stream| patient(stream).read(&mut [0; 16])).unwrap_err();
+    let error = TcpStream::connect(address)
+        .and_then(|stream| patient(stream).read(&mut [0; 16]))
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
 
@@ -61,7 +63,11 @@ fn a_reset_passes_both_ways() {
             drop(server);
             client
         };
-        assert_eq!(dead(&mut other), ErrorKind::ConnectionReset, "from client: {from_client}");
+        assert_eq!(
+            dead(&mut other),
+            ErrorKind::ConnectionReset,
+            "from client: {from_client}"
+        );
     }
 }
 
@@ -102,7 +108,9 @@ fn an_upstream_that_refuses_resets_the_client_and_is_told_once() {
     let nobody = { listener().local_addr().unwrap() };
     let (mut lines, sink) = std::io::pipe().unwrap();
     let endpoints = vec![endpoint(&inside, Upstream::Address(nobody))];
-    let gate = Start::new(endpoints, vec![inside.as_fd()]).audit(GateAudit::Text, sink.as_fd()).ready();
+    let gate = Start::new(endpoints, vec![inside.as_fd()])
+        .audit(GateAudit::Text, sink.as_fd())
+        .ready();
     drop(sink);
     for _ in 0..100 {
         refused(inside.local_addr().unwrap());
@@ -110,7 +118,10 @@ fn an_upstream_that_refuses_resets_the_client_and_is_told_once() {
     drop(gate);
     let mut told = String::new();
     lines.read_to_string(&mut told).unwrap();
-    assert_eq!(told, format!("airtight: refused: connect {nobody} (tcp): {nobody}: Connection refused\n"));
+    assert_eq!(
+        told,
+        format!("airtight: refused: connect {nobody} (tcp): {nobody}: Connection refused\n")
+    );
 }
 
 #[test]
@@ -135,39 +146,78 @@ fn an_audit_pipe_that_nobody_reads_stops_no_traffic() {
 fn what_is_handed_over_is_held_against_the_plan() {
     let (inside, other) = (listener(), listener());
     let upstream = Upstream::Address(other.local_addr().unwrap());
-    let plan = |listener: &TcpListener| -> Vec<GateEndpoint> { vec![endpoint(listener, upstream.clone())] };
+    let plan = |listener: &TcpListener| -> Vec<GateEndpoint> {
+        vec![endpoint(listener, upstream.clone())]
+    };
     let at = inside.local_addr().unwrap();
     let elsewhere = other.local_addr().unwrap();
     let connected = TcpStream::connect(at).unwrap();
     let file = std::fs::File::open("/dev/null").unwrap();
     for (case, fds, want) in [
-        ("elsewhere", vec![other.as_fd()], format!("the listener for {at} is at {elsewhere}")),
-        ("too many", vec![inside.as_fd(), other.as_fd()], "2 listeners for 1 addresses of the plan".into()),
-        ("connected", vec![connected.as_fd()], format!("the descriptor for {at} is not a listening TCP socket")),
-        ("a file", vec![file.as_fd()], format!("the descriptor for {at} is not a listening TCP socket")),
+        (
+            "elsewhere",
+            vec![other.as_fd()],
+            format!("the listener for {at} is at {elsewhere}"),
+        ),
+        (
+            "too many",
+            vec![inside.as_fd(), other.as_fd()],
+            "2 listeners for 1 addresses of the plan".into(),
+        ),
+        (
+            "connected",
+            vec![connected.as_fd()],
+            format!("the descriptor for {at} is not a listening TCP socket"),
+        ),
+        (
+            "a file",
+            vec![file.as_fd()],
+            format!("the descriptor for {at} is not a listening TCP socket"),
+        ),
     ] {
         let mut gate = Start::new(plan(&inside), fds).unready();
         let (status, said) = gate.end();
-        assert_eq!((status.code(), said), (Some(1), format!("airtight-gate: {want}\n")), "{case}");
-        assert_eq!(recv_fds(&gate.control, &mut [0; 8], 0).unwrap().0, 0, "{case}: READY");
+        assert_eq!(
+            (status.code(), said),
+            (Some(1), format!("airtight-gate: {want}\n")),
+            "{case}"
+        );
+        assert_eq!(
+            recv_fds(&gate.control, &mut [0; 8], 0).unwrap().0,
+            0,
+            "{case}: READY"
+        );
     }
 }
 
 #[test]
 fn too_few_listeners_and_an_end_before_ready_are_the_end() {
     let inside = listener();
-    let endpoints = vec![endpoint(&inside, Upstream::Address(inside.local_addr().unwrap()))];
+    let endpoints = vec![endpoint(
+        &inside,
+        Upstream::Address(inside.local_addr().unwrap()),
+    )];
     let mut start = Start::new(endpoints, vec![inside.as_fd()]);
     start.inside.clear();
     let mut gate = start.unready();
     // It waits for the one that is missing; the sandbox gives up.
     gate.sandbox.0.kill().unwrap();
     let (status, said) = gate.end();
-    assert_eq!((status.code(), said.as_str()), (Some(1), "airtight-gate: the sandbox ended before it was ready\n"));
+    assert_eq!(
+        (status.code(), said.as_str()),
+        (
+            Some(1),
+            "airtight-gate: the sandbox ended before it was ready\n"
+        )
+    );
 
     let (process, control) = spawn("exec");
     drop(control);
-    let mut gate = Gate { process, sandbox: sleeper(), control: inside.into() };
+    let mut gate = Gate {
+        process,
+        sandbox: sleeper(),
+        control: inside.into(),
+    };
     let (status, said) = gate.end();
     let want = "airtight-gate: the control socket ended before the sandbox was ready\n";
     assert_eq!((status.code(), said.as_str()), (Some(1), want));
@@ -176,16 +226,35 @@ fn too_few_listeners_and_an_end_before_ready_are_the_end() {
 #[test]
 fn hostile_messages_are_the_end() {
     for (case, message, want) in [
-        ("no plan first", b"L".to_vec(), "airtight-gate: unexpected message on the control socket: the plan does not come first\n"),
-        ("no JSON", b"P{".to_vec(), "airtight-gate: the plan is not one: "),
-        ("too long", vec![b'P'; 70000], "airtight-gate: recvmsg(65537 bytes, 253 descriptors): EMSGSIZE"),
+        (
+            "no plan first",
+            b"L".to_vec(),
+            "airtight-gate: unexpected message on the control socket: the plan does not come first\n",
+        ),
+        (
+            "no JSON",
+            b"P{".to_vec(),
+            "airtight-gate: the plan is not one: ",
+        ),
+        (
+            "too long",
+            vec![b'P'; 70000],
+            "airtight-gate: recvmsg(65537 bytes, 253 descriptors): EMSGSIZE",
+        ),
     ] {
         let (process, control) = spawn("exec");
         send_fds(&control, &message, &[]).unwrap();
-        let mut gate = Gate { process, sandbox: sleeper(), control };
+        let mut gate = Gate {
+            process,
+            sandbox: sleeper(),
+            control,
+        };
         let (status, said) = gate.end();
         assert_eq!(status.code(), Some(1), "{case}");
-        assert!(said.starts_with(want) && said.lines().count() == 1, "{case}: {said}");
+        assert!(
+            said.starts_with(want) && said.lines().count() == 1,
+            "{case}: {said}"
+        );
     }
 }
 
@@ -199,7 +268,10 @@ fn it_goes_with_the_sandbox_and_takes_every_connection_along() {
     gate.sandbox.0.kill().unwrap();
     let (status, said) = gate.end();
     assert_eq!((status.code(), said.as_str()), (Some(0), ""));
-    assert_eq!(TcpStream::connect(inside).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(
+        TcpStream::connect(inside).unwrap_err().kind(),
+        ErrorKind::ConnectionRefused
+    );
     for side in [&mut client, &mut server] {
         // FIN or RST, by what was unread; no byte either way.
         assert!(!matches!(side.read(&mut [0; 1]), Ok(1..)));
@@ -217,7 +289,10 @@ fn a_killed_gate_leaves_nothing_open() {
     gate.process.0.wait().unwrap();
     assert!(!matches!(client.read(&mut [0; 1]), Ok(1..)));
     assert!(!matches!(server.read(&mut [0; 1]), Ok(1..)));
-    assert_eq!(TcpStream::connect(inside).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(
+        TcpStream::connect(inside).unwrap_err().kind(),
+        ErrorKind::ConnectionRefused
+    );
 }
 
 #[test]
@@ -225,7 +300,15 @@ fn it_is_confined_before_it_is_ready() {
     use std::os::unix::fs::MetadataExt as _;
     let (gate, ..) = one_endpoint();
     let none = "0000000000000000";
-    for (key, want) in [("CapEff", none), ("CapPrm", none), ("CapInh", none), ("CapAmb", none), ("NoNewPrivs", "1"), ("Seccomp", "2"), ("Threads", "1")] {
+    for (key, want) in [
+        ("CapEff", none),
+        ("CapPrm", none),
+        ("CapInh", none),
+        ("CapAmb", none),
+        ("NoNewPrivs", "1"),
+        ("Seccomp", "2"),
+        ("Threads", "1"),
+    ] {
         assert_eq!(gate.status(key), want, "{key}");
     }
     if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
@@ -233,13 +316,33 @@ fn it_is_confined_before_it_is_ready() {
         assert_eq!(gate.status("Uid"), "65534\t65534\t65534\t65534");
         assert_eq!(gate.status("Groups"), "");
         let links = std::fs::read_dir(format!("/proc/{}/fd", gate.pid())).unwrap();
-        let names: Vec<String> =
-            links.map(|link| std::fs::read_link(link.unwrap().path()).unwrap().display().to_string()).collect();
+        let names: Vec<String> = links
+            .map(|link| {
+                std::fs::read_link(link.unwrap().path())
+                    .unwrap()
+                    .display()
+                    .to_string()
+            })
+            .collect();
         let known = |name: &str| {
-            ["socket:", "pipe:", "anon_inode:[eventpoll]", "anon_inode:[pidfd]", "pidfd:", "/dev/null"].iter().any(|kind| name.starts_with(kind))
+            [
+                "socket:",
+                "pipe:",
+                "anon_inode:[eventpoll]",
+                "anon_inode:[pidfd]",
+                "pidfd:",
+                "/dev/null",
+            ]
+            .iter()
+            .any(|kind| name.starts_with(kind))
         };
         let files: Vec<_> = names.iter().filter(|name| !known(name)).collect();
-        assert!(files.iter().all(|name| name.ends_with("/hosts") || name.ends_with("resolv.conf") || name.contains("/resolv")), "{names:?}");
+        assert!(
+            files.iter().all(|name| name.ends_with("/hosts")
+                || name.ends_with("resolv.conf")
+                || name.contains("/resolv")),
+            "{names:?}"
+        );
     }
 }
 
@@ -257,7 +360,9 @@ fn a_thousand_connections_are_carried_at_once() {
     });
     let mut clients: Vec<TcpStream> = (0..1000).map(|_| dial(inside)).collect();
     for (number, client) in clients.iter_mut().enumerate() {
-        client.write_all(&u32::try_from(number).unwrap().to_be_bytes()).unwrap();
+        client
+            .write_all(&u32::try_from(number).unwrap().to_be_bytes())
+            .unwrap();
     }
     for (number, client) in clients.iter_mut().enumerate() {
         let mut word = [0; 4];
@@ -278,7 +383,9 @@ fn stream_of(seed: u64) -> impl FnMut(&mut [u8]) {
     let mut state = seed;
     move |buffer| {
         for word in buffer.chunks_exact_mut(8) {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             word.copy_from_slice(&state.to_le_bytes());
         }
     }
@@ -338,7 +445,11 @@ fn readers_that_do_not_read_cost_no_memory() {
         }
         held.push((client, server));
     }
-    let kilobytes: u64 = gate.status("VmRSS").trim_end_matches(" kB").parse().unwrap();
+    let kilobytes: u64 = gate
+        .status("VmRSS")
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap();
     assert!(kilobytes < 16 << 10, "{kilobytes} kB resident");
     // And the others are still served.
     let mut client = dial(inside);
@@ -349,7 +460,10 @@ fn readers_that_do_not_read_cost_no_memory() {
 #[test]
 fn at_the_limit_of_descriptors_connections_wait_for_their_turn() {
     let (inside, upstream) = (listener(), listener());
-    let endpoints = vec![endpoint(&inside, Upstream::Address(upstream.local_addr().unwrap()))];
+    let endpoints = vec![endpoint(
+        &inside,
+        Upstream::Address(upstream.local_addr().unwrap()),
+    )];
     let mut start = Start::new(endpoints, vec![inside.as_fd()]);
     // (100 - 64 - 1 listener - 2 for a name) / 2 = 16 connections.
     start.wrap = "ulimit -n 100; exec".into();
@@ -392,14 +506,32 @@ fn both_families_of_an_endpoint_lead_to_one_upstream() {
 #[test]
 fn by_hand_it_says_what_it_is() {
     let run = |args: &[&str]| {
-        let output = std::process::Command::new(BINARY).args(args).output().unwrap();
+        let output = std::process::Command::new(BINARY)
+            .args(args)
+            .output()
+            .unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        (output.status.code(), text(output.stdout), text(output.stderr))
+        (
+            output.status.code(),
+            text(output.stdout),
+            text(output.stderr),
+        )
     };
     let (code, out, _) = run(&["--help"]);
-    assert!(code == Some(0) && out.contains("started by airtight, not by hand"), "{out}");
-    assert_eq!(run(&["--version"]).1, format!("airtight-gate {}\n", env!("CARGO_PKG_VERSION")));
+    assert!(
+        code == Some(0) && out.contains("started by airtight, not by hand"),
+        "{out}"
+    );
+    assert_eq!(
+        run(&["--version"]).1,
+        format!("airtight-gate {}\n", env!("CARGO_PKG_VERSION"))
+    );
     let (code, _, err) = run(&[]);
-    assert!(code == Some(1) && err.contains("airtight starts this program, not a person") && err.lines().count() == 1, "{err}");
+    assert!(
+        code == Some(1)
+            && err.contains("airtight starts this program, not a person")
+            && err.lines().count() == 1,
+        "{err}"
+    );
     assert_eq!(run(&["--x"]).0, Some(1));
 }

@@ -27,6 +27,8 @@ pub(crate) fn write(dir: &Path) -> Result<(), Failure> {
 
 fn template() -> Value {
     let mount = |destination: &str, kind: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": kind, "options": options });
+    let namespaces = ["pid", "network", "ipc", "uts", "mount", "cgroup", "user"]
+        .map(|kind| json!({ "type": kind }));
     json!({
         "ociVersion": "1.0.2",
         "process": {
@@ -47,7 +49,7 @@ fn template() -> Value {
             mount("/run", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=16m"]),
         ],
         "linux": {
-            "namespaces": ["pid", "network", "ipc", "uts", "mount", "cgroup", "user"].map(|kind| json!({ "type": kind })),
+            "namespaces": namespaces,
             "maskedPaths": ["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/scsi", "/sys/firmware"],
             "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
             "resources": {},

@@ -95,7 +95,10 @@ fn enter(parts: &Parts<'_>, steps: &mut Vec<ChildStep>) {
     steps.push(ChildStep::AwaitParent);
     // While the process is still the host's root: this file takes no other, and the value acts on the pid namespace of who writes it.
     if parts.facts.memfd_noexec {
-        steps.push(ChildStep::Sysctl { path: "vm/memfd_noexec".into(), value: "2".into() });
+        steps.push(ChildStep::Sysctl {
+            path: "vm/memfd_noexec".into(),
+            value: "2".into(),
+        });
     }
     // Only now are the maps written; files made before would belong to nobody.
     if parts.identity.namespace_root {

@@ -31,10 +31,16 @@ fn run() -> Result<u8, (u8, String)> {
     let (Some(file), Some(cache_dir)) = (args.next(), args.next()) else {
         return Err(ours("usage: launch-plan PLAN.json CACHE_DIR".into()));
     };
-    let text = std::fs::read(&file).map_err(|error| ours(format!("{}: {error}", file.display())))?;
-    let plan: Plan = serde_json::from_slice(&text).map_err(|error| ours(format!("{}: {error}", file.display())))?;
-    let context = LaunchContext { cache_dir: PathBuf::from(cache_dir), timings: false };
-    let launched = launch(&plan, &context).map_err(|error| (error.exit_code(), error.to_string()))?;
+    let text =
+        std::fs::read(&file).map_err(|error| ours(format!("{}: {error}", file.display())))?;
+    let plan: Plan = serde_json::from_slice(&text)
+        .map_err(|error| ours(format!("{}: {error}", file.display())))?;
+    let context = LaunchContext {
+        cache_dir: PathBuf::from(cache_dir),
+        timings: false,
+    };
+    let launched =
+        launch(&plan, &context).map_err(|error| (error.exit_code(), error.to_string()))?;
     Ok(match launched.outcome {
         Outcome::Exited(code) => code,
         Outcome::Signaled(signal) => u8::try_from(128 + signal).unwrap_or(255),

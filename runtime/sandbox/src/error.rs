@@ -18,7 +18,9 @@ pub enum LaunchError {
     #[error("cannot execute {program}: {}", errno.desc())]
     Exec { program: String, errno: Errno },
     /// The gate ended while the sandbox ran: it was killed, as the plan says.
-    #[error("the gate died, so the sandbox was killed with it\n  fix: look for its own line above; --gate-death stay keeps a sandbox that is cut off")]
+    #[error(
+        "the gate died, so the sandbox was killed with it\n  fix: look for its own line above; --gate-death stay keeps a sandbox that is cut off"
+    )]
     GateDied,
 }
 
@@ -28,7 +30,10 @@ pub enum Cause {
     #[error("{0}")]
     Sys(#[from] SysError),
     #[error("{}: {error}", path.display())]
-    File { path: PathBuf, error: std::io::Error },
+    File {
+        path: PathBuf,
+        error: std::io::Error,
+    },
     #[error("{problem}\n  fix: {fix}")]
     Refused { problem: String, fix: String },
     #[error("{0}")]
@@ -40,7 +45,10 @@ impl LaunchError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Exec { errno: Errno::ENOENT | Errno::ENOTDIR, .. } => 127,
+            Self::Exec {
+                errno: Errno::ENOENT | Errno::ENOTDIR,
+                ..
+            } => 127,
             Self::Exec { .. } => 126,
             Self::Parent { .. } | Self::Child { .. } | Self::GateDied => 125,
         }
@@ -48,7 +56,10 @@ impl LaunchError {
 
     /// `step` failed with `cause`, as `map_err` takes it.
     pub(crate) fn at<E: Into<Cause>>(step: &'static str) -> impl FnOnce(E) -> Self {
-        move |cause| Self::Parent { step, cause: cause.into() }
+        move |cause| Self::Parent {
+            step,
+            cause: cause.into(),
+        }
     }
 }
 
@@ -58,8 +69,14 @@ mod tests {
 
     #[test]
     fn exit_codes_are_the_ones_that_container_users_know() {
-        let exec = |errno| LaunchError::Exec { program: "/bin/x".into(), errno };
-        let child = LaunchError::Child { step: "rootfs".into(), message: String::new() };
+        let exec = |errno| LaunchError::Exec {
+            program: "/bin/x".into(),
+            errno,
+        };
+        let child = LaunchError::Child {
+            step: "rootfs".into(),
+            message: String::new(),
+        };
         for (name, error, want) in [
             ("missing", exec(Errno::ENOENT), 127),
             ("a directory", exec(Errno::EACCES), 126),

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use airtight_plan::GatePlan;
 use airtight_sys::namespace::{self, Forked};
-use airtight_sys::socket::{seqpacket_pair, send_fds};
+use airtight_sys::socket::{send_fds, seqpacket_pair};
 use airtight_sys::{SysError, directory, process, signal};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -28,9 +28,16 @@ pub(crate) struct Gate {
 
 impl Gate {
     /// Starts it and sends the plan with the audit descriptor, if there is one, and the published ports' listeners.
-    pub(crate) fn start(path: &Path, plan: &GatePlan, audit: Option<BorrowedFd<'_>>, published: &[OwnedFd]) -> Result<Self, Cause> {
-        let text = serde_json::to_vec(plan)
-            .map_err(|error| Cause::Refused { problem: format!("the gate's plan: {error}"), fix: "report this".into() })?;
+    pub(crate) fn start(
+        path: &Path,
+        plan: &GatePlan,
+        audit: Option<BorrowedFd<'_>>,
+        published: &[OwnedFd],
+    ) -> Result<Self, Cause> {
+        let text = serde_json::to_vec(plan).map_err(|error| Cause::Refused {
+            problem: format!("the gate's plan: {error}"),
+            fix: "report this".into(),
+        })?;
         let program = CString::new(path.as_os_str().as_bytes())
             .map_err(|_| SysError::new("execve", format!("{path:?}"), Errno::EINVAL))?;
         let (control, theirs) = seqpacket_pair()?;
@@ -40,7 +47,10 @@ impl Gate {
         };
         drop(theirs);
         let message = [b"P".as_slice(), &text].concat();
-        let fds: Vec<BorrowedFd<'_>> = audit.into_iter().chain(published.iter().map(AsFd::as_fd)).collect();
+        let fds: Vec<BorrowedFd<'_>> = audit
+            .into_iter()
+            .chain(published.iter().map(AsFd::as_fd))
+            .collect();
         send_fds(&control, &message, &fds)?;
         Ok(Self { process, control })
     }
@@ -76,6 +86,9 @@ fn execute(program: &CString, control: &OwnedFd) -> ! {
         Err(error) => error,
     };
     // The parent sees the end of the control socket; the reason can only be told here.
-    drop(std::io::Write::write_all(&mut std::io::stderr(), format!("airtight: gate: {error}\n").as_bytes()));
+    drop(std::io::Write::write_all(
+        &mut std::io::stderr(),
+        format!("airtight: gate: {error}\n").as_bytes(),
+    ));
     process::exit_now(125)
 }

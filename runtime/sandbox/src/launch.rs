@@ -21,7 +21,13 @@ pub fn launch(plan: &Plan, context: &LaunchContext) -> Result<Launched, LaunchEr
     process::refuse_directory_streams().map_err(LaunchError::at("standard streams"))?;
     // The child is a fork of this process.
     namespace::assert_single_threaded().map_err(LaunchError::at("clone"))?;
-    let filter = plan.child.iter().find_map(|step| if let ChildStep::Seccomp(filter) = step { Some(filter) } else { None });
+    let filter = plan.child.iter().find_map(|step| {
+        if let ChildStep::Seccomp(filter) = step {
+            Some(filter)
+        } else {
+            None
+        }
+    });
     // Ahead of the clone: compiling takes longer than all the rest, and what is compiled is kept.
     let program = filter
         .map(|filter| seccomp::program(filter, &context.cache_dir))
@@ -31,7 +37,8 @@ pub fn launch(plan: &Plan, context: &LaunchContext) -> Result<Launched, LaunchEr
     // Before anything exists that a signal could leave behind.
     let signals = Signals::hold().map_err(LaunchError::at("signals"))?;
 
-    let mut parent = Parent::new(plan, context, program, sink).map_err(LaunchError::at("rendezvous"))?;
+    let mut parent =
+        Parent::new(plan, context, program, sink).map_err(LaunchError::at("rendezvous"))?;
     for step in &plan.parent {
         if *step != ParentStep::Supervise {
             parent.apply(step)?;
@@ -40,10 +47,27 @@ pub fn launch(plan: &Plan, context: &LaunchContext) -> Result<Launched, LaunchEr
     let control = parent.release()?;
     let gate = parent.gate.as_ref().map(|gate| gate.pidfd().as_fd());
     let Some(child) = &parent.child else {
-        return Err(LaunchError::Child { step: "clone".into(), message: "the plan clones no child".into() });
+        return Err(LaunchError::Child {
+            step: "clone".into(),
+            message: "the plan clones no child".into(),
+        });
     };
     let sink = parent.sink.take();
-    let ended = supervise::run(Running { plan, child: child.pidfd().as_fd(), control, gate, signals, sink })?;
-    let timings = ended.stamps.into_iter().map(|(step, at)| (step, at.saturating_sub(started))).collect();
-    Ok(Launched { outcome: ended.outcome, timings })
+    let ended = supervise::run(Running {
+        plan,
+        child: child.pidfd().as_fd(),
+        control,
+        gate,
+        signals,
+        sink,
+    })?;
+    let timings = ended
+        .stamps
+        .into_iter()
+        .map(|(step, at)| (step, at.saturating_sub(started)))
+        .collect();
+    Ok(Launched {
+        outcome: ended.outcome,
+        timings,
+    })
 }

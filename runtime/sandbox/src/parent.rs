@@ -70,7 +70,12 @@ impl Drop for Process {
 }
 
 impl<'a> Parent<'a> {
-    pub(crate) fn new(plan: &'a Plan, context: &'a LaunchContext, program: Option<Program>, sink: Option<Sink>) -> Result<Self, SysError> {
+    pub(crate) fn new(
+        plan: &'a Plan,
+        context: &'a LaunchContext,
+        program: Option<Program>,
+        sink: Option<Sink>,
+    ) -> Result<Self, SysError> {
         let (ours, theirs) = seqpacket_pair()?;
         Ok(Self {
             plan,
@@ -89,19 +94,31 @@ impl<'a> Parent<'a> {
 
     pub(crate) fn apply(&mut self, step: &ParentStep) -> Result<(), LaunchError> {
         match step {
-            ParentStep::Publish { addresses } => self.publish(addresses).map_err(LaunchError::at("publish")),
+            ParentStep::Publish { addresses } => {
+                self.publish(addresses).map_err(LaunchError::at("publish"))
+            }
             ParentStep::Cgroups { groups } => {
-                self.cgroups = Some(cgroup::make(groups, &self.plan.id).map_err(LaunchError::at("cgroups"))?);
+                self.cgroups =
+                    Some(cgroup::make(groups, &self.plan.id).map_err(LaunchError::at("cgroups"))?);
                 Ok(())
             }
             ParentStep::Gate { path } => self.start_gate(path).map_err(LaunchError::at("gate")),
-            ParentStep::Clone { namespaces } => self.clone_child(namespaces.iter().copied()).map_err(LaunchError::at("clone")),
+            ParentStep::Clone { namespaces } => self
+                .clone_child(namespaces.iter().copied())
+                .map_err(LaunchError::at("clone")),
             ParentStep::IdMaps(maps) => self.map_ids(maps).map_err(LaunchError::at("id maps")),
-            ParentStep::IdmapLayers { layers } => self.idmap(layers, Attributes::CODE).map_err(LaunchError::at("layers")),
+            ParentStep::IdmapLayers { layers } => self
+                .idmap(layers, Attributes::CODE)
+                .map_err(LaunchError::at("layers")),
             ParentStep::IdmapVolumes { volumes } => {
                 // The child adds read-only and noexec as its own step says.
-                let attributes = Attributes { no_suid: true, no_dev: true, ..Attributes::default() };
-                self.idmap(volumes, attributes).map_err(LaunchError::at("volumes"))
+                let attributes = Attributes {
+                    no_suid: true,
+                    no_dev: true,
+                    ..Attributes::default()
+                };
+                self.idmap(volumes, attributes)
+                    .map_err(LaunchError::at("volumes"))
             }
             ParentStep::Supervise => Ok(()),
         }
@@ -109,7 +126,10 @@ impl<'a> Parent<'a> {
 
     /// Lets the child go on; what is left of the rendezvous is the supervisor's.
     pub(crate) fn release(&mut self) -> Result<OwnedFd, LaunchError> {
-        let missing = || LaunchError::Child { step: "clone".into(), message: "the plan clones no child".into() };
+        let missing = || LaunchError::Child {
+            step: "clone".into(),
+            message: "the plan clones no child".into(),
+        };
         let ours = self.ours.take().ok_or_else(missing)?;
         let child = self.child.as_ref().ok_or_else(missing)?;
         if let Some(gate) = &self.gate {
@@ -117,7 +137,11 @@ impl<'a> Parent<'a> {
         }
         match rendezvous::release(&ours, &self.mounts) {
             // The child failed before it waited; its message is read by the supervisor and says more.
-            Ok(()) | Err(SysError { errno: Errno::EPIPE | Errno::ECONNRESET, .. }) => {}
+            Ok(())
+            | Err(SysError {
+                errno: Errno::EPIPE | Errno::ECONNRESET,
+                ..
+            }) => {}
             Err(error) => return Err(LaunchError::at("rendezvous")(error)),
         }
         // Mounts and listeners are held where they are needed now.
@@ -126,6 +150,10 @@ impl<'a> Parent<'a> {
         Ok(ours)
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "three errors have words of their own, all others tell the call"
+    )]
     fn publish(&mut self, addresses: &[SocketAddr]) -> Result<(), Cause> {
         for address in addresses {
             let listener = tcp_listen(address, 1024).map_err(|error| match error.errno {
@@ -159,7 +187,9 @@ impl<'a> Parent<'a> {
     }
 
     fn clone_child(&mut self, namespaces: impl Iterator<Item = Namespace>) -> Result<(), Cause> {
-        let flags = namespaces.fold(CloneFlags::empty(), |flags, namespace| flags | flag(namespace));
+        let flags = namespaces.fold(CloneFlags::empty(), |flags, namespace| {
+            flags | flag(namespace)
+        });
         match namespace::clone_into(flags).map_err(explain_clone)? {
             Forked::Parent { child, pidfd } => {
                 self.child = Some(Process::new(child, pidfd));
@@ -168,7 +198,9 @@ impl<'a> Parent<'a> {
                 Ok(())
             }
             Forked::Child => {
-                let Some(sock) = self.theirs.take() else { process::exit_now(125) };
+                let Some(sock) = self.theirs.take() else {
+                    process::exit_now(125)
+                };
                 // The parent's end, so that the parent's death is an end of file here.
                 self.ours = None;
                 child::run(Inputs {
@@ -188,25 +220,48 @@ impl<'a> Parent<'a> {
         match &maps.write {
             MapWriter::Direct => {}
             MapWriter::DirectDenySetgroups => write(&child, "setgroups", "deny")?,
-            MapWriter::Helpers { newuidmap, newgidmap } => return self.map_with_helpers(maps, newuidmap, newgidmap),
+            MapWriter::Helpers {
+                newuidmap,
+                newgidmap,
+            } => return self.map_with_helpers(maps, newuidmap, newgidmap),
         }
         write(&child, "uid_map", &lines(&maps.uids))?;
         Ok(write(&child, "gid_map", &lines(&maps.gids))?)
     }
 
     /// Both at once: each takes a millisecond.
-    fn map_with_helpers(&self, maps: &IdMaps, newuidmap: &Path, newgidmap: &Path) -> Result<(), Cause> {
-        let pid = self.child.as_ref().map_or(Pid::from_raw(0), |child| child.pid).to_string();
+    fn map_with_helpers(
+        &self,
+        maps: &IdMaps,
+        newuidmap: &Path,
+        newgidmap: &Path,
+    ) -> Result<(), Cause> {
+        let pid = self
+            .child
+            .as_ref()
+            .map_or(Pid::from_raw(0), |child| child.pid)
+            .to_string();
         let mut running = Vec::new();
         for (program, map) in [(newuidmap, &maps.uids), (newgidmap, &maps.gids)] {
             let mut command = std::process::Command::new(program);
-            command.arg(&pid).args(map.iter().flat_map(|map| [map.inside, map.outside, map.count].map(|number| number.to_string())));
-            command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
-            let child = command.spawn().map_err(|error| Cause::File { path: program.to_owned(), error })?;
+            command.arg(&pid).args(map.iter().flat_map(|map| {
+                [map.inside, map.outside, map.count].map(|number| number.to_string())
+            }));
+            command
+                .stdin(std::process::Stdio::null())
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::piped());
+            let child = command.spawn().map_err(|error| Cause::File {
+                path: program.to_owned(),
+                error,
+            })?;
             running.push((program, child));
         }
         for (program, child) in running {
-            let output = child.wait_with_output().map_err(|error| Cause::File { path: program.to_owned(), error })?;
+            let output = child.wait_with_output().map_err(|error| Cause::File {
+                path: program.to_owned(),
+                error,
+            })?;
             if !output.status.success() {
                 return Err(Cause::Refused {
                     problem: format!("{}: {}", program.display(), String::from_utf8_lossy(&output.stderr).trim()),
@@ -229,12 +284,22 @@ impl<'a> Parent<'a> {
 
     /// `/proc/PID` of the child, which is not reaped yet, so the number is its own; proven to be procfs (CVE-2019-16884).
     fn proc_of_child(&self) -> Result<OwnedFd, SysError> {
-        let pid = self.child.as_ref().map_or(Pid::from_raw(0), |child| child.pid);
-        let proc = open_path(&PathBuf::from(format!("/proc/{pid}")), OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+        let pid = self
+            .child
+            .as_ref()
+            .map_or(Pid::from_raw(0), |child| child.pid);
+        let proc = open_path(
+            &PathBuf::from(format!("/proc/{pid}")),
+            OFlag::O_PATH | OFlag::O_DIRECTORY,
+        )?;
         if process::filesystem_type(&proc)? == PROC_SUPER_MAGIC {
             Ok(proc)
         } else {
-            Err(SysError::new("fstatfs", "/proc is not procfs", Errno::ENOTSUP))
+            Err(SysError::new(
+                "fstatfs",
+                "/proc is not procfs",
+                Errno::ENOTSUP,
+            ))
         }
     }
 }
@@ -251,6 +316,10 @@ fn flag(namespace: Namespace) -> CloneFlags {
 }
 
 /// The facts said that user namespaces are there; what the kernel says now is the truth.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "three errors have words of their own, all others tell the call"
+)]
 fn explain_clone(error: SysError) -> Cause {
     match error.errno {
         Errno::EPERM | Errno::ENOSPC | Errno::EUSERS => Cause::Refused {
@@ -263,7 +332,9 @@ fn explain_clone(error: SysError) -> Cause {
 
 /// The form of `user_namespaces(7)`: inside, outside, count on a line each, written in one call.
 fn lines(maps: &[IdMap]) -> String {
-    maps.iter().map(|map| format!("{} {} {}\n", map.inside, map.outside, map.count)).collect()
+    maps.iter()
+        .map(|map| format!("{} {} {}\n", map.inside, map.outside, map.count))
+        .collect()
 }
 
 fn write(proc: &OwnedFd, name: &str, value: &str) -> Result<(), SysError> {
@@ -271,14 +342,20 @@ fn write(proc: &OwnedFd, name: &str, value: &str) -> Result<(), SysError> {
     directory::write_value(&file, value.as_bytes(), name)
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn maps_are_written_as_the_kernel_reads_them() {
-        let map = |inside, outside, count| IdMap { inside, outside, count };
-        assert_eq!(lines(&[map(0, 1000, 1), map(1, 100_000, 65_535)]), "0 1000 1\n1 100000 65535\n");
+        let map = |inside, outside, count| IdMap {
+            inside,
+            outside,
+            count,
+        };
+        assert_eq!(
+            lines(&[map(0, 1000, 1), map(1, 100_000, 65_535)]),
+            "0 1000 1\n1 100000 65535\n"
+        );
     }
 }

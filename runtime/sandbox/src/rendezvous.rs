@@ -36,9 +36,17 @@ pub(crate) fn release(sock: &OwnedFd, fds: &[OwnedFd]) -> Result<()> {
     let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
     let mut chunks = borrowed.chunks(MAX_FDS).peekable();
     while let Some(chunk) = chunks.next() {
-        send_fds(sock, if chunks.peek().is_some() { b"m" } else { b"g" }, chunk)?;
+        send_fds(
+            sock,
+            if chunks.peek().is_some() { b"m" } else { b"g" },
+            chunk,
+        )?;
     }
-    if borrowed.is_empty() { send_fds(sock, b"g", &[]) } else { Ok(()) }
+    if borrowed.is_empty() {
+        send_fds(sock, b"g", &[])
+    } else {
+        Ok(())
+    }
 }
 
 /// Waits for [`release`].
@@ -54,7 +62,13 @@ pub(crate) fn await_release(sock: &OwnedFd) -> Result<Vec<OwnedFd>> {
         match (length, tag) {
             (1, [b'm']) => {}
             (1, [b'g']) => return Ok(fds),
-            _ => return Err(SysError::new("recvmsg", "the parent has ended", Errno::EPIPE)),
+            _ => {
+                return Err(SysError::new(
+                    "recvmsg",
+                    "the parent has ended",
+                    Errno::EPIPE,
+                ));
+            }
         }
     }
 }
@@ -91,15 +105,28 @@ pub(crate) fn hear(sock: &OwnedFd) -> Result<Message> {
     let (first, second) = text.split_once('\0').unwrap_or((&text, ""));
     let number = first.parse::<u64>();
     match (*tag, fds.into_iter().next(), number) {
-        (b'f', None, _) => Ok(Message::Failed { step: first.to_owned(), message: second.to_owned() }),
+        (b'f', None, _) => Ok(Message::Failed {
+            step: first.to_owned(),
+            message: second.to_owned(),
+        }),
         (b'x', None, Ok(errno)) => {
             let errno = Errno::from_raw(i32::try_from(errno).unwrap_or(0));
-            Ok(Message::NoExec { program: second.to_owned(), errno })
+            Ok(Message::NoExec {
+                program: second.to_owned(),
+                errno,
+            })
         }
-        (b's', None, Ok(nanos)) => Ok(Message::Stamp { step: second.to_owned(), at: Duration::from_nanos(nanos) }),
+        (b's', None, Ok(nanos)) => Ok(Message::Stamp {
+            step: second.to_owned(),
+            at: Duration::from_nanos(nanos),
+        }),
         (b't', Some(fd), _) => Ok(Message::Terminal(fd)),
         (b'l', Some(fd), _) => Ok(Message::Listener(fd)),
-        _ => Err(SysError::new("recvmsg", "an unknown message of the child", Errno::EBADMSG)),
+        _ => Err(SysError::new(
+            "recvmsg",
+            "an unknown message of the child",
+            Errno::EBADMSG,
+        )),
     }
 }
 
@@ -111,10 +138,28 @@ mod tests {
     #[test]
     fn messages_arrive_as_they_were_sent_and_the_end_is_told() {
         let (parent, child) = seqpacket_pair().unwrap();
-        tell(&child, &Message::Failed { step: "rootfs".into(), message: "mount(overlay): EINVAL".into() }).unwrap();
-        tell(&child, &Message::NoExec { program: "/bin/x".into(), errno: Errno::ENOENT }).unwrap();
-        assert!(matches!(hear(&parent).unwrap(), Message::Failed { step, message } if step == "rootfs" && message == "mount(overlay): EINVAL"));
-        assert!(matches!(hear(&parent).unwrap(), Message::NoExec { program, errno: Errno::ENOENT } if program == "/bin/x"));
+        tell(
+            &child,
+            &Message::Failed {
+                step: "rootfs".into(),
+                message: "mount(overlay): EINVAL".into(),
+            },
+        )
+        .unwrap();
+        tell(
+            &child,
+            &Message::NoExec {
+                program: "/bin/x".into(),
+                errno: Errno::ENOENT,
+            },
+        )
+        .unwrap();
+        assert!(
+            matches!(hear(&parent).unwrap(), Message::Failed { step, message } if step == "rootfs" && message == "mount(overlay): EINVAL")
+        );
+        assert!(
+            matches!(hear(&parent).unwrap(), Message::NoExec { program, errno: Errno::ENOENT } if program == "/bin/x")
+        );
         drop(child);
         assert!(matches!(hear(&parent).unwrap(), Message::End));
     }

@@ -14,11 +14,14 @@ use crate::error::{Result, SysError};
 pub fn set_ids(uid: u32, gid: u32, groups: Option<&[u32]>) -> Result<()> {
     if let Some(groups) = groups {
         let gids: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
-        nix::unistd::setgroups(&gids).map_err(|errno| SysError::new("setgroups", format!("{groups:?}"), errno))?;
+        nix::unistd::setgroups(&gids)
+            .map_err(|errno| SysError::new("setgroups", format!("{groups:?}"), errno))?;
     }
     let (group, user) = (Gid::from_raw(gid), Uid::from_raw(uid));
-    nix::unistd::setresgid(group, group, group).map_err(|errno| SysError::new("setresgid", gid.to_string(), errno))?;
-    nix::unistd::setresuid(user, user, user).map_err(|errno| SysError::new("setresuid", uid.to_string(), errno))
+    nix::unistd::setresgid(group, group, group)
+        .map_err(|errno| SysError::new("setresgid", gid.to_string(), errno))?;
+    nix::unistd::setresuid(user, user, user)
+        .map_err(|errno| SysError::new("setresuid", uid.to_string(), errno))
 }
 
 /// Empties the ambient, inheritable, permitted and effective sets, and reads them back.
@@ -36,7 +39,12 @@ pub fn clear_capabilities() -> Result<()> {
 pub fn keep_dac_override() -> Result<()> {
     let held = caps::read(None, CapSet::Permitted)
         .map_err(|_| SysError::new("capget", format!("{:?}", CapSet::Permitted), Errno::EPERM))?;
-    reduce_to(&held.into_iter().filter(|capability| *capability == Capability::CAP_DAC_OVERRIDE).collect())
+    reduce_to(
+        &held
+            .into_iter()
+            .filter(|capability| *capability == Capability::CAP_DAC_OVERRIDE)
+            .collect(),
+    )
 }
 
 fn reduce_to(keep: &CapsHashSet) -> Result<()> {
@@ -44,14 +52,22 @@ fn reduce_to(keep: &CapsHashSet) -> Result<()> {
     caps::clear(None, CapSet::Ambient).map_err(fail("prctl", CapSet::Ambient))?;
     let none = CapsHashSet::default();
     // Effective before permitted: what is effective must be permitted.
-    let sets = [(CapSet::Inheritable, &none), (CapSet::Effective, keep), (CapSet::Permitted, keep)];
+    let sets = [
+        (CapSet::Inheritable, &none),
+        (CapSet::Effective, keep),
+        (CapSet::Permitted, keep),
+    ];
     for (set, want) in sets {
         caps::set(None, set, want).map_err(fail("capset", set))?;
     }
     for (set, want) in sets.into_iter().chain([(CapSet::Ambient, &none)]) {
         let left = caps::read(None, set).map_err(fail("capget", set))?;
         if left != *want {
-            return Err(SysError::new("capset", format!("{set:?} is {left:?}"), Errno::EPERM));
+            return Err(SysError::new(
+                "capset",
+                format!("{set:?} is {left:?}"),
+                Errno::EPERM,
+            ));
         }
     }
     Ok(())

@@ -40,7 +40,9 @@ pub fn kind(fd: impl AsFd) -> Result<Kind> {
 /// # Errors
 /// `fstat(2)`'s.
 pub fn identity(fd: impl AsFd) -> Result<(u64, u64)> {
-    fstat(fd).map(|stat| (stat.st_dev, stat.st_ino)).map_err(|errno| SysError::new("fstat", "", errno))
+    fstat(fd)
+        .map(|stat| (stat.st_dev, stat.st_ino))
+        .map_err(|errno| SysError::new("fstat", "", errno))
 }
 
 /// Opens a path of the host, following no link in its last component.
@@ -48,8 +50,12 @@ pub fn identity(fd: impl AsFd) -> Result<(u64, u64)> {
 /// # Errors
 /// `open(2)`'s.
 pub fn open_path(path: &Path, flags: OFlag) -> Result<OwnedFd> {
-    nix::fcntl::open(path, flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty())
-        .map_err(|errno| SysError::new("open", format!("{path:?}, {flags:?}"), errno))
+    nix::fcntl::open(
+        path,
+        flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW,
+        Mode::empty(),
+    )
+    .map_err(|errno| SysError::new("open", format!("{path:?}, {flags:?}"), errno))
 }
 
 /// Opens a path of the host that the operator gave: links are theirs to use.
@@ -66,7 +72,9 @@ pub fn open_path_follow(path: &Path, flags: OFlag) -> Result<OwnedFd> {
 /// # Errors
 /// The calls'.
 pub fn make_directory(at: impl AsFd, name: &Path, mode: u32) -> Result<OwnedFd> {
-    let fail = |call: &'static str| move |errno| SysError::new(call, format!("{name:?}, 0o{mode:o}"), errno);
+    let fail = |call: &'static str| {
+        move |errno| SysError::new(call, format!("{name:?}, 0o{mode:o}"), errno)
+    };
     let bits = Mode::from_bits_truncate(mode);
     nix::sys::stat::mkdirat(&at, name, bits).map_err(fail("mkdirat"))?;
     let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -82,12 +90,19 @@ pub fn make_directory(at: impl AsFd, name: &Path, mode: u32) -> Result<OwnedFd> 
 pub fn make_file(at: impl AsFd, name: &Path, content: &[u8], mode: u32) -> Result<()> {
     let fail = |call: &'static str| move |errno| SysError::new(call, format!("{name:?}"), errno);
     let bits = Mode::from_bits_truncate(mode);
-    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let flags =
+        OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let made = openat(&at, name, flags, bits).map_err(fail("openat"))?;
     nix::sys::stat::fchmod(&made, bits).map_err(fail("fchmod"))?;
     std::fs::File::from(made)
         .write_all(content)
-        .map_err(|error| SysError::new("write", format!("{name:?}"), Errno::from_raw(error.raw_os_error().unwrap_or(0))))
+        .map_err(|error| {
+            SysError::new(
+                "write",
+                format!("{name:?}"),
+                Errno::from_raw(error.raw_os_error().unwrap_or(0)),
+            )
+        })
 }
 
 /// A symbolic link.
@@ -95,7 +110,8 @@ pub fn make_file(at: impl AsFd, name: &Path, content: &[u8], mode: u32) -> Resul
 /// # Errors
 /// `symlinkat(2)`'s.
 pub fn make_link(at: impl AsFd, name: &Path, target: &Path) -> Result<()> {
-    nix::unistd::symlinkat(target, &at, name).map_err(|errno| SysError::new("symlinkat", format!("{target:?}, {name:?}"), errno))
+    nix::unistd::symlinkat(target, &at, name)
+        .map_err(|errno| SysError::new("symlinkat", format!("{target:?}, {name:?}"), errno))
 }
 
 /// `fchdir(2)`.
@@ -111,6 +127,11 @@ pub fn enter(at: impl AsFd) -> Result<()> {
 /// # Errors
 /// The calls'.
 pub fn write_value(at: impl AsFd, value: &[u8], shown: &str) -> Result<()> {
-    let written = nix::unistd::write(at, value).map_err(|errno| SysError::new("write", shown, errno))?;
-    if written == value.len() { Ok(()) } else { Err(SysError::new("write", shown, Errno::EIO)) }
+    let written =
+        nix::unistd::write(at, value).map_err(|errno| SysError::new("write", shown, errno))?;
+    if written == value.len() {
+        Ok(())
+    } else {
+        Err(SysError::new("write", shown, Errno::EIO))
+    }
 }

@@ -17,7 +17,11 @@ pub type Result<T> = std::result::Result<T, SysError>;
 impl SysError {
     /// `call(args)` failed with `errno`.
     pub fn new(call: &'static str, args: impl Into<String>, errno: Errno) -> Self {
-        Self { call, args: args.into(), errno }
+        Self {
+            call,
+            args: args.into(),
+            errno,
+        }
     }
 
     /// `call(args)` failed just now, with the thread's `errno`.
@@ -37,6 +41,9 @@ mod tests {
     #[test]
     fn an_error_reads_like_the_call() {
         let error = SysError::new("openat2", "\"etc\", O_PATH", Errno::ENOENT);
-        assert_eq!(error.to_string(), "openat2(\"etc\", O_PATH): ENOENT (No such file or directory)");
+        assert_eq!(
+            error.to_string(),
+            "openat2(\"etc\", O_PATH): ENOENT (No such file or directory)"
+        );
     }
 }

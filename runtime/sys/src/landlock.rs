@@ -3,8 +3,8 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, Ruleset, RulesetAttr,
-    RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath,
+    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use nix::errno::Errno;
 
@@ -53,14 +53,25 @@ pub fn abi() -> Result<u32> {
     const LANDLOCK_CREATE_RULESET_VERSION: libc::c_uint = 1;
     let null = std::ptr::null::<libc::c_void>();
     // SAFETY: with the version flag the call takes a null attribute and size 0 and returns a number.
-    let ret = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, null, 0_usize, LANDLOCK_CREATE_RULESET_VERSION) };
-    match u32::try_from(ret) {
-        Ok(version) => Ok(version),
-        Err(_) => match Errno::last() {
-            Errno::ENOSYS | Errno::EOPNOTSUPP => Ok(0),
-            errno => Err(SysError::new("landlock_create_ruleset", "LANDLOCK_CREATE_RULESET_VERSION", errno)),
-        },
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            null,
+            0_usize,
+            LANDLOCK_CREATE_RULESET_VERSION,
+        )
+    };
+    let Err(errno) = Errno::result(ret) else {
+        return Ok(u32::try_from(ret).unwrap_or(0));
+    };
+    if matches!(errno, Errno::ENOSYS | Errno::EOPNOTSUPP) {
+        return Ok(0);
     }
+    Err(SysError::new(
+        "landlock_create_ruleset",
+        "LANDLOCK_CREATE_RULESET_VERSION",
+        errno,
+    ))
 }
 
 /// Restricts this process for good. `no_new_privs` is set before by its own step.
@@ -69,42 +80,71 @@ pub fn abi() -> Result<u32> {
 /// `EINVAL` for an ABI that this program does not know, `ENOSYS` when less than all is enforced, else the calls'.
 pub fn restrict(restriction: &Restriction<'_>) -> Result<()> {
     let abi = known(restriction.abi)?;
-    let fail = |what: &'static str| move |error: landlock::RulesetError| SysError::new("landlock", format!("{what}: {error}"), Errno::last());
+    let fail = |what: &'static str| {
+        move |error: landlock::RulesetError| {
+            SysError::new("landlock", format!("{what}: {error}"), Errno::last())
+        }
+    };
     let mut ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
-    ruleset = ruleset.handle_access(AccessFs::from_all(abi)).map_err(fail("files"))?;
+    ruleset = ruleset
+        .handle_access(AccessFs::from_all(abi))
+        .map_err(fail("files"))?;
     if restriction.bind_tcp.is_some() {
-        ruleset = ruleset.handle_access(AccessNet::BindTcp).map_err(fail("bind"))?;
+        ruleset = ruleset
+            .handle_access(AccessNet::BindTcp)
+            .map_err(fail("bind"))?;
     }
     if restriction.connect_tcp.is_some() {
-        ruleset = ruleset.handle_access(AccessNet::ConnectTcp).map_err(fail("connect"))?;
+        ruleset = ruleset
+            .handle_access(AccessNet::ConnectTcp)
+            .map_err(fail("connect"))?;
     }
     if restriction.scopes {
-        ruleset = ruleset.scope(Scope::from_all(ABI::V6)).map_err(fail("scopes"))?;
+        ruleset = ruleset
+            .scope(Scope::from_all(ABI::V6))
+            .map_err(fail("scopes"))?;
     }
     let mut created = ruleset.create().map_err(fail("ruleset"))?;
     for rule in restriction.rules {
         created = add(created, rule, abi).map_err(fail("rule"))?;
     }
-    for (ports, right) in [(restriction.bind_tcp, AccessNet::BindTcp), (restriction.connect_tcp, AccessNet::ConnectTcp)] {
+    for (ports, right) in [
+        (restriction.bind_tcp, AccessNet::BindTcp),
+        (restriction.connect_tcp, AccessNet::ConnectTcp),
+    ] {
         for &port in ports.unwrap_or_default() {
-            created = created.add_rule(NetPort::new(port, right)).map_err(fail("port"))?;
+            created = created
+                .add_rule(NetPort::new(port, right))
+                .map_err(fail("port"))?;
         }
     }
     let status = created.restrict_self().map_err(fail("restrict_self"))?;
-    match status.ruleset {
-        RulesetStatus::FullyEnforced => Ok(()),
-        partial => Err(SysError::new("landlock_restrict_self", format!("{partial:?}"), Errno::ENOSYS)),
+    if status.ruleset == RulesetStatus::FullyEnforced {
+        return Ok(());
     }
+    Err(SysError::new(
+        "landlock_restrict_self",
+        format!("{:?}", status.ruleset),
+        Errno::ENOSYS,
+    ))
 }
 
-fn add(created: RulesetCreated, rule: &Rule, abi: ABI) -> std::result::Result<RulesetCreated, landlock::RulesetError> {
+fn add(
+    created: RulesetCreated,
+    rule: &Rule,
+    abi: ABI,
+) -> std::result::Result<RulesetCreated, landlock::RulesetError> {
     let device = AccessFs::MakeChar | AccessFs::MakeBlock;
     let mut rights: BitFlags<AccessFs> = match rule.rights {
         Rights::Read => AccessFs::ReadFile | AccessFs::ReadDir,
         Rights::ReadExecute => AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::Execute,
         Rights::Write => AccessFs::from_all(abi) & !(device | AccessFs::Execute),
         Rights::Device => {
-            let all = AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev;
+            let all = AccessFs::ReadFile
+                | AccessFs::ReadDir
+                | AccessFs::WriteFile
+                | AccessFs::Truncate
+                | AccessFs::IoctlDev;
             all & AccessFs::from_all(abi)
         }
     };

@@ -21,13 +21,33 @@ pub struct Attributes {
 
 impl Attributes {
     /// `nosuid,nodev,noexec`, writable.
-    pub const DATA: Self = Self { read_only: false, no_suid: true, no_dev: true, no_exec: true };
+    pub const DATA: Self = Self {
+        read_only: false,
+        no_suid: true,
+        no_dev: true,
+        no_exec: true,
+    };
     /// `ro,nosuid,nodev,noexec`.
-    pub const FIXED: Self = Self { read_only: true, no_suid: true, no_dev: true, no_exec: true };
+    pub const FIXED: Self = Self {
+        read_only: true,
+        no_suid: true,
+        no_dev: true,
+        no_exec: true,
+    };
     /// `ro,nosuid,nodev`: the payload's code.
-    pub const CODE: Self = Self { read_only: true, no_suid: true, no_dev: true, no_exec: false };
+    pub const CODE: Self = Self {
+        read_only: true,
+        no_suid: true,
+        no_dev: true,
+        no_exec: false,
+    };
     /// `nosuid,noexec`: a device node that must work.
-    pub const DEVICE: Self = Self { read_only: false, no_suid: true, no_dev: false, no_exec: true };
+    pub const DEVICE: Self = Self {
+        read_only: false,
+        no_suid: true,
+        no_dev: false,
+        no_exec: true,
+    };
 
     fn bits(self) -> u64 {
         let mut bits = 0;
@@ -45,7 +65,11 @@ impl Attributes {
     }
 }
 
-fn fd_result(ret: libc::c_long, call: &'static str, args: impl FnOnce() -> String) -> Result<OwnedFd> {
+fn fd_result(
+    ret: libc::c_long,
+    call: &'static str,
+    args: impl FnOnce() -> String,
+) -> Result<OwnedFd> {
     match RawFd::try_from(ret) {
         // SAFETY: a non-negative result of the call is a descriptor that the kernel made just now for us; nobody else has its number.
         Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
@@ -54,14 +78,22 @@ fn fd_result(ret: libc::c_long, call: &'static str, args: impl FnOnce() -> Strin
 }
 
 fn unit_result(ret: libc::c_long, call: &'static str, args: impl FnOnce() -> String) -> Result<()> {
-    if ret == 0 { Ok(()) } else { Err(SysError::last(call, args())) }
+    if ret == 0 {
+        Ok(())
+    } else {
+        Err(SysError::last(call, args()))
+    }
 }
 
 /// A new superblock of `filesystem` with these options, mounted detached with `attributes`.
 ///
 /// # Errors
 /// `fsopen(2)`'s, `fsconfig(2)`'s (the option is named), `fsmount(2)`'s.
-pub fn new_mount(filesystem: &CStr, options: &[(&CStr, Option<&CStr>)], attributes: Attributes) -> Result<OwnedFd> {
+pub fn new_mount(
+    filesystem: &CStr,
+    options: &[(&CStr, Option<&CStr>)],
+    attributes: Attributes,
+) -> Result<OwnedFd> {
     // SAFETY: `filesystem` is NUL-terminated and outlives the call, which only reads it.
     let ret = unsafe { libc::syscall(libc::SYS_fsopen, filesystem.as_ptr(), libc::FSOPEN_CLOEXEC) };
     let context = fd_result(ret, "fsopen", || format!("{filesystem:?}"))?;
@@ -71,15 +103,42 @@ pub fn new_mount(filesystem: &CStr, options: &[(&CStr, Option<&CStr>)], attribut
             None => (libc::FSCONFIG_SET_FLAG, std::ptr::null()),
         };
         // SAFETY: key and value are NUL-terminated strings that outlive the call (a null value goes with SET_FLAG only).
-        let ret = unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, key.as_ptr(), pointer, 0) };
-        unit_result(ret, "fsconfig", || format!("{filesystem:?}, {key:?}, {value:?}"))?;
+        let ret = unsafe {
+            libc::syscall(
+                libc::SYS_fsconfig,
+                context.as_raw_fd(),
+                command,
+                key.as_ptr(),
+                pointer,
+                0,
+            )
+        };
+        unit_result(ret, "fsconfig", || {
+            format!("{filesystem:?}, {key:?}, {value:?}")
+        })?;
     }
     let null = std::ptr::null::<libc::c_char>();
     // SAFETY: FSCONFIG_CMD_CREATE takes no key and no value; both pointers are null as it demands.
-    let ret = unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), libc::FSCONFIG_CMD_CREATE, null, null, 0) };
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_fsconfig,
+            context.as_raw_fd(),
+            libc::FSCONFIG_CMD_CREATE,
+            null,
+            null,
+            0,
+        )
+    };
     unit_result(ret, "fsconfig", || format!("{filesystem:?}, CMD_CREATE"))?;
     // SAFETY: fsmount takes integers only.
-    let ret = unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), libc::FSMOUNT_CLOEXEC, attributes.bits()) };
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_fsmount,
+            context.as_raw_fd(),
+            libc::FSMOUNT_CLOEXEC,
+            attributes.bits(),
+        )
+    };
     fd_result(ret, "fsmount", || format!("{filesystem:?}, {attributes:?}"))
 }
 
@@ -90,7 +149,14 @@ pub fn new_mount(filesystem: &CStr, options: &[(&CStr, Option<&CStr>)], attribut
 pub fn clone_tree(at: impl AsFd) -> Result<OwnedFd> {
     let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | flag(libc::AT_EMPTY_PATH);
     // SAFETY: the path is a static NUL-terminated empty string; the rest are integers.
-    let ret = unsafe { libc::syscall(libc::SYS_open_tree, at.as_fd().as_raw_fd(), c"".as_ptr(), flags) };
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_open_tree,
+            at.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+        )
+    };
     fd_result(ret, "open_tree", || "OPEN_TREE_CLONE".to_owned())
 }
 
@@ -99,14 +165,24 @@ pub fn clone_tree(at: impl AsFd) -> Result<OwnedFd> {
 ///
 /// # Errors
 /// `mount_setattr(2)`'s.
-pub fn set_attributes(mount: impl AsFd, attributes: Attributes, user_namespace: Option<BorrowedFd<'_>>) -> Result<()> {
+pub fn set_attributes(
+    mount: impl AsFd,
+    attributes: Attributes,
+    user_namespace: Option<BorrowedFd<'_>>,
+) -> Result<()> {
     let mut set = attributes.bits();
     let mut userns_fd = 0;
     if let Some(fd) = user_namespace {
         set |= libc::MOUNT_ATTR_IDMAP;
-        userns_fd = u64::try_from(fd.as_raw_fd()).map_err(|_| SysError::new("mount_setattr", "userns_fd", Errno::EBADF))?;
+        userns_fd = u64::try_from(fd.as_raw_fd())
+            .map_err(|_| SysError::new("mount_setattr", "userns_fd", Errno::EBADF))?;
     }
-    let attr = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: 0, userns_fd };
+    let attr = libc::mount_attr {
+        attr_set: set,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd,
+    };
     // SAFETY: the path is a static empty string, `attr` is a live structure of exactly the size that is said.
     let ret = unsafe {
         libc::syscall(
@@ -118,7 +194,9 @@ pub fn set_attributes(mount: impl AsFd, attributes: Attributes, user_namespace: 
             size_of::<libc::mount_attr>(),
         )
     };
-    unit_result(ret, "mount_setattr", || format!("{attributes:?}, idmap {}", user_namespace.is_some()))
+    unit_result(ret, "mount_setattr", || {
+        format!("{attributes:?}, idmap {}", user_namespace.is_some())
+    })
 }
 
 /// Attaches a detached mount over the file or directory that `target` is.
@@ -138,7 +216,13 @@ pub fn attach(mount: impl AsFd, target: impl AsFd) -> Result<()> {
             flags,
         )
     };
-    unit_result(ret, "move_mount", || format!("{} over {}", mount.as_fd().as_raw_fd(), target.as_fd().as_raw_fd()))
+    unit_result(ret, "move_mount", || {
+        format!(
+            "{} over {}",
+            mount.as_fd().as_raw_fd(),
+            target.as_fd().as_raw_fd()
+        )
+    })
 }
 
 /// A read-only overlay without an upper layer, at `target`; `lower` names directories relative to the working directory, highest first.
@@ -149,8 +233,14 @@ pub fn attach(mount: impl AsFd, target: impl AsFd) -> Result<()> {
 pub fn overlay(lower: &str, target: &str) -> Result<()> {
     let data = format!("lowerdir={lower},userxattr");
     let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    nix::mount::mount(Some("overlay"), target, Some("overlay"), flags, Some(data.as_str()))
-        .map_err(|errno| SysError::new("mount", format!("overlay, {target:?}, {data:?}"), errno))
+    nix::mount::mount(
+        Some("overlay"),
+        target,
+        Some("overlay"),
+        flags,
+        Some(data.as_str()),
+    )
+    .map_err(|errno| SysError::new("mount", format!("overlay, {target:?}, {data:?}"), errno))
 }
 
 /// `MS_REC|MS_SLAVE` on `/`: what happens here is not seen outside.
@@ -158,8 +248,14 @@ pub fn overlay(lower: &str, target: &str) -> Result<()> {
 /// # Errors
 /// `mount(2)`'s.
 pub fn slave_propagation() -> Result<()> {
-    nix::mount::mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
-        .map_err(|errno| SysError::new("mount", "\"/\", MS_REC|MS_SLAVE", errno))
+    nix::mount::mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_REC | MsFlags::MS_SLAVE,
+        None::<&str>,
+    )
+    .map_err(|errno| SysError::new("mount", "\"/\", MS_REC|MS_SLAVE", errno))
 }
 
 /// The working directory becomes the root, and the old root is detached from below it: `pivot_root(".", ".")` needs no
@@ -168,8 +264,10 @@ pub fn slave_propagation() -> Result<()> {
 /// # Errors
 /// `pivot_root(2)`'s, `umount2(2)`'s, `chdir(2)`'s.
 pub fn pivot_to_working_directory() -> Result<()> {
-    nix::unistd::pivot_root(".", ".").map_err(|errno| SysError::new("pivot_root", "\".\", \".\"", errno))?;
-    nix::mount::umount2(".", MntFlags::MNT_DETACH).map_err(|errno| SysError::new("umount2", "\".\", MNT_DETACH", errno))?;
+    nix::unistd::pivot_root(".", ".")
+        .map_err(|errno| SysError::new("pivot_root", "\".\", \".\"", errno))?;
+    nix::mount::umount2(".", MntFlags::MNT_DETACH)
+        .map_err(|errno| SysError::new("umount2", "\".\", MNT_DETACH", errno))?;
     nix::unistd::chdir("/").map_err(|errno| SysError::new("chdir", "\"/\"", errno))
 }
 
@@ -178,8 +276,14 @@ pub fn pivot_to_working_directory() -> Result<()> {
 /// # Errors
 /// The refusal, which is what the caller hopes for.
 pub fn try_mount_tmpfs() -> Result<()> {
-    nix::mount::mount(Some("none"), "/", Some("tmpfs"), MsFlags::empty(), None::<&str>)
-        .map_err(|errno| SysError::new("mount", "tmpfs, \"/\"", errno))
+    nix::mount::mount(
+        Some("none"),
+        "/",
+        Some("tmpfs"),
+        MsFlags::empty(),
+        None::<&str>,
+    )
+    .map_err(|errno| SysError::new("mount", "tmpfs, \"/\"", errno))
 }
 
 /// A C string of a number or a short text of ours.

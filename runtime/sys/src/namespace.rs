@@ -31,13 +31,22 @@ pub fn clone_into(namespaces: CloneFlags) -> Result<Forked> {
     args.exit_signal = libc::SIGCHLD.cast_unsigned().into();
     // SAFETY: without CLONE_VM the child gets a copy of this address space, so both sides go on from here on stacks of their own; `args`
     // and `pidfd` live until after the call, and the caller has one thread, so no lock is held across it.
-    let ret = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw mut args,
+            size_of::<libc::clone_args>(),
+        )
+    };
     match i32::try_from(ret) {
         Ok(0) => Ok(Forked::Child),
         Ok(pid) if pid > 0 => {
             // SAFETY: with CLONE_PIDFD the kernel stored a new descriptor of ours in `pidfd`; nobody else knows its number.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            Ok(Forked::Parent { child: Pid::from_raw(pid), pidfd })
+            Ok(Forked::Parent {
+                child: Pid::from_raw(pid),
+                pidfd,
+            })
         }
         _ => Err(SysError::last("clone3", format!("{namespaces:?}"))),
     }
@@ -49,9 +58,23 @@ pub fn clone_into(namespaces: CloneFlags) -> Result<Forked> {
 /// `EBUSY` with the count; what reading `/proc/self/task` says.
 pub fn assert_single_threaded() -> Result<()> {
     let count = std::fs::read_dir("/proc/self/task")
-        .map_err(|error| SysError::new("open", "\"/proc/self/task\"", Errno::from_raw(error.raw_os_error().unwrap_or(0))))?
+        .map_err(|error| {
+            SysError::new(
+                "open",
+                "\"/proc/self/task\"",
+                Errno::from_raw(error.raw_os_error().unwrap_or(0)),
+            )
+        })?
         .count();
-    if count == 1 { Ok(()) } else { Err(SysError::new("clone3", format!("{count} threads in the caller"), Errno::EBUSY)) }
+    if count == 1 {
+        Ok(())
+    } else {
+        Err(SysError::new(
+            "clone3",
+            format!("{count} threads in the caller"),
+            Errno::EBUSY,
+        ))
+    }
 }
 
 /// `unshare(2)`.
@@ -59,7 +82,8 @@ pub fn assert_single_threaded() -> Result<()> {
 /// # Errors
 /// The call's.
 pub fn unshare(flags: CloneFlags) -> Result<()> {
-    nix::sched::unshare(flags).map_err(|errno| SysError::new("unshare", format!("{flags:?}"), errno))
+    nix::sched::unshare(flags)
+        .map_err(|errno| SysError::new("unshare", format!("{flags:?}"), errno))
 }
 
 /// `sethostname(2)`, of the own UTS namespace.

@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
+};
 
 use crate::error::{Result, SysError};
 
@@ -32,8 +34,13 @@ impl Netlink {
     /// # Errors
     /// `socket(2)`'s.
     pub fn open() -> Result<Self> {
-        let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)
-            .map_err(|errno| SysError::new("socket", "AF_NETLINK, NETLINK_ROUTE", errno))?;
+        let fd = socket(
+            AddressFamily::Netlink,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            SockProtocol::NetlinkRoute,
+        )
+        .map_err(|errno| SysError::new("socket", "AF_NETLINK, NETLINK_ROUTE", errno))?;
         Ok(Self { fd, sequence: 0 })
     }
 
@@ -59,17 +66,27 @@ impl Netlink {
             IpAddr::V4(v4) => (libc::AF_INET, 32, v4.octets().to_vec()),
             IpAddr::V6(v6) => (libc::AF_INET6, 128, v6.octets().to_vec()),
         };
-        let family = u8::try_from(family).map_err(|_| SysError::new("RTM_NEWADDR", address.to_string(), Errno::EAFNOSUPPORT))?;
+        let family = u8::try_from(family)
+            .map_err(|_| SysError::new("RTM_NEWADDR", address.to_string(), Errno::EAFNOSUPPORT))?;
         let flags = if address.is_ipv6() { IFA_F_NODAD } else { 0 };
         let mut body = vec![family, prefix, flags, libc::RT_SCOPE_HOST];
         body.extend(LOOPBACK_INDEX.to_ne_bytes());
         for kind in [IFA_LOCAL, IFA_ADDRESS] {
             // Both lengths are 8 or 20, so the attribute needs no padding.
-            body.extend(u16::try_from(4 + bytes.len()).unwrap_or(u16::MAX).to_ne_bytes());
+            body.extend(
+                u16::try_from(4 + bytes.len())
+                    .unwrap_or(u16::MAX)
+                    .to_ne_bytes(),
+            );
             body.extend(kind.to_ne_bytes());
             body.extend(&bytes);
         }
-        self.request("RTM_NEWADDR lo", libc::RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &body)
+        self.request(
+            "RTM_NEWADDR lo",
+            libc::RTM_NEWADDR,
+            NLM_F_CREATE | NLM_F_EXCL,
+            &body,
+        )
     }
 
     fn request(&mut self, what: &'static str, kind: u16, flags: u16, body: &[u8]) -> Result<()> {
@@ -102,9 +119,14 @@ fn frame(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
 
 /// The error number of an `NLMSG_ERROR` with our sequence number (0 is success, else negative).
 fn acknowledged(answer: &[u8], sequence: u32) -> Option<i32> {
-    let word = |at: usize| answer.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+    let word = |at: usize| {
+        answer
+            .get(at..at + 4)
+            .and_then(|bytes| bytes.try_into().ok())
+    };
     let kind = u16::from_ne_bytes(answer.get(4..6)?.try_into().ok()?);
-    (kind == NLMSG_ERROR && u32::from_ne_bytes(word(8)?) == sequence).then(|| word(16).map(i32::from_ne_bytes))?
+    (kind == NLMSG_ERROR && u32::from_ne_bytes(word(8)?) == sequence)
+        .then(|| word(16).map(i32::from_ne_bytes))?
 }
 
 #[cfg(test)]

@@ -7,7 +7,10 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
-use nix::sys::stat::{FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, futimens, mkdirat, mknodat, utimensat};
+use nix::sys::stat::{
+    FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, futimens, mkdirat, mknodat,
+    utimensat,
+};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat};
 
@@ -18,7 +21,12 @@ use crate::error::{Result, SysError};
 /// # Errors
 /// `openat2(2)`'s.
 pub fn open_in_root(root: impl AsFd, path: &Path, flags: OFlag) -> Result<OwnedFd> {
-    open_resolved(root, path, flags, ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS)
+    open_resolved(
+        root,
+        path,
+        flags,
+        ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS,
+    )
 }
 
 /// Opens `path` below `root` and follows no link at all: what is there must be the thing itself.
@@ -26,7 +34,9 @@ pub fn open_in_root(root: impl AsFd, path: &Path, flags: OFlag) -> Result<OwnedF
 /// # Errors
 /// `openat2(2)`'s: `ELOOP` for a link, `EXDEV` for a way out.
 pub fn open_beneath(root: impl AsFd, path: &Path, flags: OFlag) -> Result<OwnedFd> {
-    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS | ResolveFlag::RESOLVE_NO_SYMLINKS;
+    let resolve = ResolveFlag::RESOLVE_BENEATH
+        | ResolveFlag::RESOLVE_NO_MAGICLINKS
+        | ResolveFlag::RESOLVE_NO_SYMLINKS;
     open_resolved(root, path, flags, resolve)
 }
 
@@ -35,13 +45,32 @@ pub fn open_beneath(root: impl AsFd, path: &Path, flags: OFlag) -> Result<OwnedF
 /// # Errors
 /// `openat(2)`'s.
 pub fn open_in_proc(proc: impl AsFd, path: &Path) -> Result<OwnedFd> {
-    openat(proc, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(|errno| SysError::new("openat", format!("/proc/PID, {path:?}"), errno))
+    openat(
+        proc,
+        path,
+        OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|errno| SysError::new("openat", format!("/proc/PID, {path:?}"), errno))
 }
 
-fn open_resolved(root: impl AsFd, path: &Path, flags: OFlag, resolve: ResolveFlag) -> Result<OwnedFd> {
-    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).mode(Mode::empty()).resolve(resolve);
-    openat2(root, path, how).map_err(|errno| SysError::new("openat2", format!("{path:?}, {flags:?}, {resolve:?}"), errno))
+fn open_resolved(
+    root: impl AsFd,
+    path: &Path,
+    flags: OFlag,
+    resolve: ResolveFlag,
+) -> Result<OwnedFd> {
+    let how = OpenHow::new()
+        .flags(flags | OFlag::O_CLOEXEC)
+        .mode(Mode::empty())
+        .resolve(resolve);
+    openat2(root, path, how).map_err(|errno| {
+        SysError::new(
+            "openat2",
+            format!("{path:?}, {flags:?}, {resolve:?}"),
+            errno,
+        )
+    })
 }
 
 /// A new file, never an existing one and never through a link.
@@ -49,7 +78,8 @@ fn open_resolved(root: impl AsFd, path: &Path, flags: OFlag, resolve: ResolveFla
 /// # Errors
 /// `openat(2)`'s: `EEXIST`.
 pub fn create(parent: impl AsFd, name: &OsStr, mode: u32) -> Result<OwnedFd> {
-    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let flags =
+        OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     openat(parent, name, flags, Mode::from_bits_truncate(mode)).map_err(failed("openat", name))
 }
 
@@ -92,8 +122,20 @@ pub fn set_opaque(directory: &OwnedFd) -> Result<()> {
     let path = std::ffi::CString::new(format!("/proc/self/fd/{}", directory.as_raw_fd()))
         .map_err(|_| SysError::new("setxattr", "user.overlay.opaque", Errno::EINVAL))?;
     // SAFETY: path and name are NUL-terminated, the value is one byte long as is said, and all outlive the call.
-    let ret = unsafe { libc::setxattr(path.as_ptr(), c"user.overlay.opaque".as_ptr(), c"y".as_ptr().cast(), 1, 0) };
-    if ret == 0 { Ok(()) } else { Err(SysError::last("setxattr", "user.overlay.opaque")) }
+    let ret = unsafe {
+        libc::setxattr(
+            path.as_ptr(),
+            c"user.overlay.opaque".as_ptr(),
+            c"y".as_ptr().cast(),
+            1,
+            0,
+        )
+    };
+    if ret == 0 {
+        Ok(())
+    } else {
+        Err(SysError::last("setxattr", "user.overlay.opaque"))
+    }
 }
 
 /// Owner and group of the name itself.
@@ -102,7 +144,14 @@ pub fn set_opaque(directory: &OwnedFd) -> Result<()> {
 /// `fchownat(2)`'s.
 pub fn own(parent: impl AsFd, name: &OsStr, uid: u32, gid: u32) -> Result<()> {
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-    fchownat(parent, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed("fchownat", name))
+    fchownat(
+        parent,
+        name,
+        Some(uid),
+        Some(gid),
+        AtFlags::AT_SYMLINK_NOFOLLOW,
+    )
+    .map_err(failed("fchownat", name))
 }
 
 /// Mode of a file that was just made here, so that it is no link.
@@ -110,7 +159,13 @@ pub fn own(parent: impl AsFd, name: &OsStr, uid: u32, gid: u32) -> Result<()> {
 /// # Errors
 /// `fchmodat(2)`'s.
 pub fn set_mode(parent: impl AsFd, name: &OsStr, mode: u32) -> Result<()> {
-    fchmodat(parent, name, Mode::from_bits_truncate(mode), FchmodatFlags::FollowSymlink).map_err(failed("fchmodat", name))
+    fchmodat(
+        parent,
+        name,
+        Mode::from_bits_truncate(mode),
+        FchmodatFlags::FollowSymlink,
+    )
+    .map_err(failed("fchmodat", name))
 }
 
 /// Modification time of the name itself, in seconds.
@@ -119,7 +174,8 @@ pub fn set_mode(parent: impl AsFd, name: &OsStr, mode: u32) -> Result<()> {
 /// `utimensat(2)`'s.
 pub fn set_time(parent: impl AsFd, name: &OsStr, seconds: i64) -> Result<()> {
     let time = TimeSpec::new(seconds, 0);
-    utimensat(parent, name, &time, &time, UtimensatFlags::NoFollowSymlink).map_err(failed("utimensat", name))
+    utimensat(parent, name, &time, &time, UtimensatFlags::NoFollowSymlink)
+        .map_err(failed("utimensat", name))
 }
 
 /// Mode and time of an open directory.
@@ -128,7 +184,8 @@ pub fn set_time(parent: impl AsFd, name: &OsStr, seconds: i64) -> Result<()> {
 /// `fchmod(2)`'s, `futimens(3)`'s.
 pub fn set_directory(directory: &OwnedFd, mode: u32, seconds: i64) -> Result<()> {
     let time = TimeSpec::new(seconds, 0);
-    fchmod(directory, Mode::from_bits_truncate(mode)).map_err(|errno| SysError::new("fchmod", format!("{mode:o}"), errno))?;
+    fchmod(directory, Mode::from_bits_truncate(mode))
+        .map_err(|errno| SysError::new("fchmod", format!("{mode:o}"), errno))?;
     futimens(directory, &time, &time).map_err(|errno| SysError::new("futimens", "", errno))
 }
 
@@ -139,7 +196,9 @@ pub fn set_directory(directory: &OwnedFd, mode: u32, seconds: i64) -> Result<()>
 pub fn remove_if_there(parent: impl AsFd, name: &OsStr) -> Result<()> {
     match unlinkat(&parent, name, UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
-        Err(Errno::EISDIR) => unlinkat(&parent, name, UnlinkatFlags::RemoveDir).map_err(failed("unlinkat", name)),
+        Err(Errno::EISDIR) => {
+            unlinkat(&parent, name, UnlinkatFlags::RemoveDir).map_err(failed("unlinkat", name))
+        }
         Err(errno) => Err(failed("unlinkat", name)(errno)),
     }
 }

@@ -13,7 +13,11 @@ use crate::error::{Result, SysError};
 fn prctl(option: libc::c_int, name: &'static str, args: [libc::c_ulong; 4]) -> Result<libc::c_int> {
     // SAFETY: every option used in this file reads its arguments as integers and touches no memory of ours.
     let ret = unsafe { libc::prctl(option, args[0], args[1], args[2], args[3]) };
-    if ret >= 0 { Ok(ret) } else { Err(SysError::last("prctl", name)) }
+    if ret >= 0 {
+        Ok(ret)
+    } else {
+        Err(SysError::last("prctl", name))
+    }
 }
 
 /// The kernel kills this process when the thread that made it ends. An id change clears it.
@@ -21,7 +25,12 @@ fn prctl(option: libc::c_int, name: &'static str, args: [libc::c_ulong; 4]) -> R
 /// # Errors
 /// `prctl(2)`'s.
 pub fn die_with_parent() -> Result<()> {
-    prctl(libc::PR_SET_PDEATHSIG, "PR_SET_PDEATHSIG, SIGKILL", [u64::from(libc::SIGKILL.cast_unsigned()), 0, 0, 0]).map(drop)
+    prctl(
+        libc::PR_SET_PDEATHSIG,
+        "PR_SET_PDEATHSIG, SIGKILL",
+        [u64::from(libc::SIGKILL.cast_unsigned()), 0, 0, 0],
+    )
+    .map(drop)
 }
 
 /// `no_new_privs`, for good.
@@ -29,7 +38,12 @@ pub fn die_with_parent() -> Result<()> {
 /// # Errors
 /// `prctl(2)`'s.
 pub fn set_no_new_privs() -> Result<()> {
-    prctl(libc::PR_SET_NO_NEW_PRIVS, "PR_SET_NO_NEW_PRIVS", [1, 0, 0, 0]).map(drop)
+    prctl(
+        libc::PR_SET_NO_NEW_PRIVS,
+        "PR_SET_NO_NEW_PRIVS",
+        [1, 0, 0, 0],
+    )
+    .map(drop)
 }
 
 /// Other processes of the same id cannot read this one's memory or `/proc/PID/exe`. An exec of a readable file ends it.
@@ -45,7 +59,12 @@ pub fn set_not_dumpable() -> Result<()> {
 /// # Errors
 /// `EINVAL` before 6.3.
 pub fn deny_write_execute() -> Result<()> {
-    prctl(libc::PR_SET_MDWE, "PR_SET_MDWE", [libc::c_ulong::from(libc::PR_MDWE_REFUSE_EXEC_GAIN), 0, 0, 0]).map(drop)
+    prctl(
+        libc::PR_SET_MDWE,
+        "PR_SET_MDWE",
+        [libc::c_ulong::from(libc::PR_MDWE_REFUSE_EXEC_GAIN), 0, 0, 0],
+    )
+    .map(drop)
 }
 
 /// `SECBIT_NOROOT` and the other bits with their locks: uid 0 means nothing, ids give no capability back, none can be made ambient.
@@ -60,7 +79,12 @@ pub fn lock_securebits() -> Result<()> {
     prctl(
         libc::PR_SET_SECUREBITS,
         "PR_SET_SECUREBITS",
-        [NOROOT | NO_SETUID_FIXUP | KEEP_CAPS_LOCKED | NO_CAP_AMBIENT_RAISE, 0, 0, 0],
+        [
+            NOROOT | NO_SETUID_FIXUP | KEEP_CAPS_LOCKED | NO_CAP_AMBIENT_RAISE,
+            0,
+            0,
+            0,
+        ],
     )
     .map(drop)
 }
@@ -71,7 +95,11 @@ pub fn lock_securebits() -> Result<()> {
 /// `EPERM` without `CAP_SETPCAP`.
 pub fn drop_bounding_set() -> Result<()> {
     for capability in 0..64 {
-        match prctl(libc::PR_CAPBSET_DROP, "PR_CAPBSET_DROP", [capability, 0, 0, 0]) {
+        match prctl(
+            libc::PR_CAPBSET_DROP,
+            "PR_CAPBSET_DROP",
+            [capability, 0, 0, 0],
+        ) {
             Ok(_) => {}
             // Past the last capability that this kernel has.
             Err(error) if error.errno == Errno::EINVAL && capability > 0 => return Ok(()),
@@ -99,7 +127,11 @@ pub fn new_session_keyring() -> Result<()> {
     let anonymous = std::ptr::null::<libc::c_char>();
     // SAFETY: a null name asks for an anonymous keyring; no memory of ours is read.
     let ret = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, anonymous) };
-    if ret >= 0 { Ok(()) } else { Err(SysError::last("keyctl", "KEYCTL_JOIN_SESSION_KEYRING")) }
+    if ret >= 0 {
+        Ok(())
+    } else {
+        Err(SysError::last("keyctl", "KEYCTL_JOIN_SESSION_KEYRING"))
+    }
 }
 
 /// Closes every descriptor from 3 on but those in `keep`.
@@ -107,7 +139,11 @@ pub fn new_session_keyring() -> Result<()> {
 /// # Errors
 /// `close_range(2)`'s.
 pub fn close_all_but(keep: &[BorrowedFd<'_>]) -> Result<()> {
-    let mut numbers: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).filter(|&fd| fd >= 3).collect();
+    let mut numbers: Vec<u32> = keep
+        .iter()
+        .map(|fd| fd.as_raw_fd().cast_unsigned())
+        .filter(|&fd| fd >= 3)
+        .collect();
     numbers.sort_unstable();
     let mut from = 3;
     for number in numbers {
@@ -123,7 +159,11 @@ fn close_range(first: u32, last: u32) -> Result<()> {
     // SAFETY: integers only. Closing a descriptor that a Rust value still owns is the caller's concern: it is on its way to exec or exit, and no
     // such value is used or dropped after.
     let ret = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
-    if ret == 0 { Ok(()) } else { Err(SysError::last("close_range", format!("{first}, {last}"))) }
+    if ret == 0 {
+        Ok(())
+    } else {
+        Err(SysError::last("close_range", format!("{first}, {last}")))
+    }
 }
 
 /// Opens `/dev/null` for each of 0, 1, 2 that is closed: else the next file opened would be somebody's standard stream.
@@ -154,10 +194,20 @@ pub fn refuse_directory_streams() -> Result<()> {
         (std::io::stdout().as_fd().try_clone_to_owned(), "stdout"),
         (std::io::stderr().as_fd().try_clone_to_owned(), "stderr"),
     ] {
-        let fd = fd.map_err(|error| SysError::new("fcntl", name, Errno::from_raw(error.raw_os_error().unwrap_or(0))))?;
+        let fd = fd.map_err(|error| {
+            SysError::new(
+                "fcntl",
+                name,
+                Errno::from_raw(error.raw_os_error().unwrap_or(0)),
+            )
+        })?;
         let stat = fstat(&fd).map_err(|errno| SysError::new("fstat", name, errno))?;
         if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR {
-            return Err(SysError::new("fstat", format!("{name} is a directory of the host"), Errno::EISDIR));
+            return Err(SysError::new(
+                "fstat",
+                format!("{name} is a directory of the host"),
+                Errno::EISDIR,
+            ));
         }
     }
     Ok(())
@@ -170,8 +220,13 @@ pub fn refuse_directory_streams() -> Result<()> {
 pub fn change_directory(path: &Path) -> Result<()> {
     let shown = format!("{path:?}");
     nix::unistd::chdir(path).map_err(|errno| SysError::new("chdir", &*shown, errno))?;
-    let reached: PathBuf = nix::unistd::getcwd().map_err(|errno| SysError::new("getcwd", &*shown, errno))?;
-    if reached.is_absolute() { Ok(()) } else { Err(SysError::new("getcwd", shown, Errno::EXDEV)) }
+    let reached: PathBuf =
+        nix::unistd::getcwd().map_err(|errno| SysError::new("getcwd", &*shown, errno))?;
+    if reached.is_absolute() {
+        Ok(())
+    } else {
+        Err(SysError::new("getcwd", shown, Errno::EXDEV))
+    }
 }
 
 /// The file-system type of what a descriptor is on (`f_type` of `fstatfs(2)`).
@@ -179,7 +234,9 @@ pub fn change_directory(path: &Path) -> Result<()> {
 /// # Errors
 /// The call's.
 pub fn filesystem_type(fd: impl AsFd) -> Result<i64> {
-    nix::sys::statfs::fstatfs(fd).map(|stat| stat.filesystem_type().0).map_err(|errno| SysError::new("fstatfs", "", errno))
+    nix::sys::statfs::fstatfs(fd)
+        .map(|stat| stat.filesystem_type().0)
+        .map_err(|errno| SysError::new("fstatfs", "", errno))
 }
 
 /// `execve(2)`; returns only on failure.
@@ -198,7 +255,11 @@ pub fn exec(path: &CString, args: &[CString], env: &[CString]) -> SysError {
 pub fn place(fd: &OwnedFd, number: RawFd) -> Result<()> {
     // SAFETY: integers only; `number` is 0 to 3 and the caller is a child that execs next and owns no value at that number.
     let ret = unsafe { libc::dup2(fd.as_raw_fd(), number) };
-    if ret == number { Ok(()) } else { Err(SysError::last("dup2", format!("{number}"))) }
+    if ret == number {
+        Ok(())
+    } else {
+        Err(SysError::last("dup2", format!("{number}")))
+    }
 }
 
 /// Likewise, for a number that this very descriptor may already have: then only close-on-exec goes.
@@ -210,7 +271,11 @@ pub fn place_exactly(fd: &OwnedFd, number: RawFd) -> Result<()> {
         return place(fd, number);
     }
     // SAFETY: F_SETFD takes an integer.
-    if unsafe { libc::fcntl(number, libc::F_SETFD, 0) } == 0 { Ok(()) } else { Err(SysError::last("fcntl", "F_SETFD")) }
+    if unsafe { libc::fcntl(number, libc::F_SETFD, 0) } == 0 {
+        Ok(())
+    } else {
+        Err(SysError::last("fcntl", "F_SETFD"))
+    }
 }
 
 /// Closes every descriptor above `last`.
@@ -231,13 +296,16 @@ pub fn set_umask(mask: u32) {
 /// # Errors
 /// The call's.
 pub fn new_session() -> Result<()> {
-    nix::unistd::setsid().map(drop).map_err(|errno| SysError::new("setsid", "", errno))
+    nix::unistd::setsid()
+        .map(drop)
+        .map_err(|errno| SysError::new("setsid", "", errno))
 }
 
 /// `CLOCK_MONOTONIC`, the same clock in parent and child (no time namespace).
 #[must_use]
 pub fn now() -> std::time::Duration {
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map_or(std::time::Duration::ZERO, Into::into)
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+        .map_or(std::time::Duration::ZERO, Into::into)
 }
 
 /// Ends at once, without destructors: a forked child must not run its parent's.

@@ -48,9 +48,11 @@ pub fn take(peer: &OwnedFd) -> Result<()> {
 /// # Errors
 /// `setpgid(2)`'s, `tcsetpgrp(3)`'s.
 pub fn lead_group(terminal: bool) -> Result<()> {
-    nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(|errno| SysError::new("setpgid", "0, 0", errno))?;
+    nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0))
+        .map_err(|errno| SysError::new("setpgid", "0, 0", errno))?;
     if terminal {
-        nix::unistd::tcsetpgrp(std::io::stdin(), nix::unistd::getpid()).map_err(|errno| SysError::new("tcsetpgrp", "0", errno))?;
+        nix::unistd::tcsetpgrp(std::io::stdin(), nix::unistd::getpid())
+            .map_err(|errno| SysError::new("tcsetpgrp", "0", errno))?;
     }
     Ok(())
 }

@@ -10,7 +10,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
+    sendmsg, socketpair,
 };
 
 use crate::error::{Result, SysError};
@@ -28,8 +29,13 @@ pub const MAX_FDS: usize = 253;
 /// # Errors
 /// `socketpair(2)`'s.
 pub fn seqpacket_pair() -> Result<(OwnedFd, OwnedFd)> {
-    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-        .map_err(|errno| failed("socketpair", "AF_UNIX, SOCK_SEQPACKET", errno))
+    socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )
+    .map_err(|errno| failed("socketpair", "AF_UNIX, SOCK_SEQPACKET", errno))
 }
 
 /// Sends one message with these descriptors. The caller keeps its own copies.
@@ -37,7 +43,13 @@ pub fn seqpacket_pair() -> Result<(OwnedFd, OwnedFd)> {
 /// # Errors
 /// `EINVAL` for more than [`MAX_FDS`], else `sendmsg(2)`'s; a closed peer is `EPIPE`, never a signal.
 pub fn send_fds(sock: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
-    let fail = |errno| failed("sendmsg", &format!("{} bytes, {} descriptors", bytes.len(), fds.len()), errno);
+    let fail = |errno| {
+        failed(
+            "sendmsg",
+            &format!("{} bytes, {} descriptors", bytes.len(), fds.len()),
+            errno,
+        )
+    };
     if fds.len() > MAX_FDS {
         return Err(fail(Errno::EINVAL));
     }
@@ -56,7 +68,11 @@ pub fn send_fds(sock: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result
             other => break other.map_err(fail)?,
         }
     };
-    if sent == bytes.len() { Ok(()) } else { Err(fail(Errno::EMSGSIZE)) }
+    if sent == bytes.len() {
+        Ok(())
+    } else {
+        Err(fail(Errno::EMSGSIZE))
+    }
 }
 
 /// Receives one message of at most `buf.len()` bytes and `max_fds` descriptors. A length of 0 is the end of the peer.
@@ -65,14 +81,25 @@ pub fn send_fds(sock: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result
 /// `EMSGSIZE` when the message does not fit or carries more descriptors (all of them are closed), else `recvmsg(2)`'s.
 pub fn recv_fds(sock: impl AsFd, buf: &mut [u8], max_fds: usize) -> Result<(usize, Vec<OwnedFd>)> {
     let room = buf.len();
-    let fail = |errno| failed("recvmsg", &format!("{room} bytes, {max_fds} descriptors"), errno);
+    let fail = |errno| {
+        failed(
+            "recvmsg",
+            &format!("{room} bytes, {max_fds} descriptors"),
+            errno,
+        )
+    };
     // Room for as many as a message can carry, so that a sender of too many is seen and its descriptors are closed: what a
     // short buffer cuts off would leave the first ones open and unowned.
     let mut control = nix::cmsg_space!([RawFd; MAX_FDS]);
     let mut slices = [IoSliceMut::new(buf)];
     let message = loop {
         let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-        match recvmsg::<()>(sock.as_fd().as_raw_fd(), &mut slices, Some(&mut control), flags) {
+        match recvmsg::<()>(
+            sock.as_fd().as_raw_fd(),
+            &mut slices,
+            Some(&mut control),
+            flags,
+        ) {
             Err(Errno::EINTR) => {}
             other => break other.map_err(fail)?,
         }
@@ -87,14 +114,22 @@ pub fn recv_fds(sock: impl AsFd, buf: &mut [u8], max_fds: usize) -> Result<(usiz
             }));
         }
     }
-    if message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) || fds.len() > max_fds {
+    if message
+        .flags
+        .intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC)
+        || fds.len() > max_fds
+    {
         return Err(fail(Errno::EMSGSIZE));
     }
     Ok((message.bytes, fds))
 }
 
 fn failed(call: &'static str, args: &str, errno: Errno) -> SysError {
-    SysError { call, args: args.to_owned(), errno }
+    SysError {
+        call,
+        args: args.to_owned(),
+        errno,
+    }
 }
 
 #[cfg(test)]
@@ -113,9 +148,18 @@ mod tests {
         let (len, none) = recv_fds(&y, &mut buf, 0).unwrap();
         assert_eq!((&buf[..len], none.len()), (b"through".as_slice(), 0));
         for fd in &fds {
-            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).unwrap();
-            let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
-            assert_ne!(i32::from_str_radix(flags, 8).unwrap() & libc::O_CLOEXEC, 0, "{info}");
+            let info =
+                std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).unwrap();
+            let flags = info
+                .lines()
+                .find_map(|line| line.strip_prefix("flags:"))
+                .unwrap()
+                .trim();
+            assert_ne!(
+                i32::from_str_radix(flags, 8).unwrap() & libc::O_CLOEXEC,
+                0,
+                "{info}"
+            );
         }
     }
 
@@ -125,7 +169,10 @@ mod tests {
         let (x, y) = seqpacket_pair().unwrap();
         send_fds(&a, b"L", &[x.as_fd(), x.as_fd()]).unwrap();
         drop(x);
-        assert_eq!(recv_fds(&b, &mut [0; 8], 1).unwrap_err().errno, Errno::EMSGSIZE);
+        assert_eq!(
+            recv_fds(&b, &mut [0; 8], 1).unwrap_err().errno,
+            Errno::EMSGSIZE
+        );
         // Each copy of the peer is closed, so this is the end of file and not a wait for ever.
         assert_eq!(recv_fds(&y, &mut [0; 8], 0).unwrap().0, 0);
     }
@@ -134,7 +181,10 @@ mod tests {
     fn a_message_that_does_not_fit_is_refused_and_a_lost_peer_is_the_end() {
         let (a, b) = seqpacket_pair().unwrap();
         send_fds(&a, b"four", &[]).unwrap();
-        assert_eq!(recv_fds(&b, &mut [0; 3], 0).unwrap_err().errno, Errno::EMSGSIZE);
+        assert_eq!(
+            recv_fds(&b, &mut [0; 3], 0).unwrap_err().errno,
+            Errno::EMSGSIZE
+        );
         drop(a);
         assert_eq!(recv_fds(&b, &mut [0; 3], 0).unwrap().0, 0);
         assert_eq!(send_fds(&b, b"x", &[]).unwrap_err().errno, Errno::EPIPE);

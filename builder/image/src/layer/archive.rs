@@ -48,8 +48,21 @@ struct Extended {
 }
 
 /// Calls `each` for every entry of the archive, with the content of a file.
-pub(super) fn read(reader: impl Read, mut each: impl FnMut(Entry, &mut dyn Read) -> Result<()>) -> Result<()> {
-    let broken = |error: io::Error| Error::refused("layer", format!("is no tar archive: {error}"), "rebuild or pull the image again");
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the types of a foreign list that are not taken are refused alike"
+)]
+pub(super) fn read(
+    reader: impl Read,
+    mut each: impl FnMut(Entry, &mut dyn Read) -> Result<()>,
+) -> Result<()> {
+    let broken = |error: io::Error| {
+        Error::refused(
+            "layer",
+            format!("is no tar archive: {error}"),
+            "rebuild or pull the image again",
+        )
+    };
     let mut archive = tar::Archive::new(reader);
     let mut extended = Extended::default();
     for raw in archive.entries().map_err(broken)?.raw(true) {
@@ -72,9 +85,15 @@ pub(super) fn read(reader: impl Read, mut each: impl FnMut(Entry, &mut dyn Read)
 
 fn bounded(raw: &mut impl Read) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    raw.take(MAX_EXTENDED + 1).read_to_end(&mut bytes).map_err(Error::io(Path::new("layer")))?;
+    raw.take(MAX_EXTENDED + 1)
+        .read_to_end(&mut bytes)
+        .map_err(Error::io(Path::new("layer")))?;
     if bytes.len() as u64 > MAX_EXTENDED {
-        return Err(Error::refused("layer", format!("has an extended header of more than {MAX_EXTENDED} bytes"), "rebuild the image with shorter names"));
+        return Err(Error::refused(
+            "layer",
+            format!("has an extended header of more than {MAX_EXTENDED} bytes"),
+            "rebuild the image with shorter names",
+        ));
     }
     Ok(bytes)
 }
@@ -88,14 +107,31 @@ fn without_nul(mut bytes: Vec<u8>) -> Vec<u8> {
 
 /// `LENGTH KEY=VALUE\n` records; what is not used is passed over.
 fn parse_pax(mut bytes: &[u8], into: &mut Extended) -> Result<()> {
-    let bad = || Error::refused("layer", "has a malformed pax header", "rebuild or pull the image again");
+    let bad = || {
+        Error::refused(
+            "layer",
+            "has a malformed pax header",
+            "rebuild or pull the image again",
+        )
+    };
     while !bytes.is_empty() {
-        let space = bytes.iter().position(|&byte| byte == b' ').ok_or_else(bad)?;
-        let length: usize = number(bytes.get(..space).unwrap_or_default()).and_then(|n| usize::try_from(n).ok()).ok_or_else(bad)?;
+        let space = bytes
+            .iter()
+            .position(|&byte| byte == b' ')
+            .ok_or_else(bad)?;
+        let length: usize = number(bytes.get(..space).unwrap_or_default())
+            .and_then(|n| usize::try_from(n).ok())
+            .ok_or_else(bad)?;
         let record = bytes.get(space + 1..length).ok_or_else(bad)?;
         let (last, record) = record.split_last().ok_or_else(bad)?;
-        let equals = record.iter().position(|&byte| byte == b'=').ok_or_else(bad)?;
-        let (key, value) = (record.get(..equals).unwrap_or_default(), record.get(equals + 1..).unwrap_or_default());
+        let equals = record
+            .iter()
+            .position(|&byte| byte == b'=')
+            .ok_or_else(bad)?;
+        let (key, value) = (
+            record.get(..equals).unwrap_or_default(),
+            record.get(equals + 1..).unwrap_or_default(),
+        );
         if *last != b'\n' {
             return Err(bad());
         }
@@ -106,7 +142,11 @@ fn parse_pax(mut bytes: &[u8], into: &mut Extended) -> Result<()> {
             b"gid" => into.gid = Some(number(value).ok_or_else(bad)?),
             b"size" => into.size = Some(number(value).ok_or_else(bad)?),
             _ if key.starts_with(b"GNU.sparse") => {
-                return Err(Error::refused("layer", "has a sparse file", "rebuild the image without sparse files"));
+                return Err(Error::refused(
+                    "layer",
+                    "has a sparse file",
+                    "rebuild the image without sparse files",
+                ));
             }
             _ => {}
         }
@@ -119,11 +159,29 @@ fn number(digits: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the types of a foreign list that are not taken are refused alike"
+)]
 fn entry(header: &tar::Header, extended: Extended) -> Result<Entry> {
-    let malformed = |error: io::Error| Error::refused("layer", format!("has a malformed header: {error}"), "rebuild or pull the image again");
-    let name = extended.path.unwrap_or_else(|| header.path_bytes().into_owned());
+    let malformed = |error: io::Error| {
+        Error::refused(
+            "layer",
+            format!("has a malformed header: {error}"),
+            "rebuild or pull the image again",
+        )
+    };
+    let name = extended
+        .path
+        .unwrap_or_else(|| header.path_bytes().into_owned());
     let path = check_path(&name)?;
-    let link = || extended.link.clone().or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned)).unwrap_or_default();
+    let link = || {
+        extended
+            .link
+            .clone()
+            .or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned))
+            .unwrap_or_default()
+    };
     let kind = match header.entry_type() {
         EntryType::Directory => Kind::Directory,
         // Old archives mark a directory by its name alone.
@@ -143,21 +201,39 @@ fn entry(header: &tar::Header, extended: Extended) -> Result<Entry> {
         path,
         kind,
         mode: header.mode().map_err(malformed)? & 0o7777,
-        uid: extended.uid.map_or_else(|| header.uid().map_err(malformed), Ok)?,
-        gid: extended.gid.map_or_else(|| header.gid().map_err(malformed), Ok)?,
+        uid: extended
+            .uid
+            .map_or_else(|| header.uid().map_err(malformed), Ok)?,
+        gid: extended
+            .gid
+            .map_or_else(|| header.gid().map_err(malformed), Ok)?,
         mtime: i64::try_from(header.mtime().map_err(malformed)?).unwrap_or(0),
         size,
     })
 }
 
 fn unwanted(path: &Path, problem: &str) -> Error {
-    Error::refused(format!("layer: {}", path.display()), problem, "remove it from the image")
+    Error::refused(
+        format!("layer: {}", path.display()),
+        problem,
+        "remove it from the image",
+    )
 }
 
 /// A leading `/` or `./` is the archive's root; a `..` anywhere is refused, since nobody needs one to name a file.
 fn check_path(name: &[u8]) -> Result<PathBuf> {
-    let shown = || String::from_utf8_lossy(name.get(..name.len().min(200)).unwrap_or_default()).escape_debug().to_string();
-    let bad = |problem: &str| Error::refused(format!("layer: {}", shown()), problem, "rebuild the image: its archive is not one to trust");
+    let shown = || {
+        String::from_utf8_lossy(name.get(..name.len().min(200)).unwrap_or_default())
+            .escape_debug()
+            .to_string()
+    };
+    let bad = |problem: &str| {
+        Error::refused(
+            format!("layer: {}", shown()),
+            problem,
+            "rebuild the image: its archive is not one to trust",
+        )
+    };
     if name.len() > MAX_PATH || name.contains(&0) {
         return Err(bad("is no path name"));
     }
@@ -198,18 +274,32 @@ mod tests {
             ("..", None),
             ("a\0b", None),
         ] {
-            assert_eq!(check_path(name.as_bytes()).ok(), want.map(PathBuf::from), "{name:?}");
+            assert_eq!(
+                check_path(name.as_bytes()).ok(),
+                want.map(PathBuf::from),
+                "{name:?}"
+            );
         }
-        assert!(check_path("a/".repeat(200).as_bytes()).is_err());
-        assert!(check_path(&[b'a'; 300]).is_err());
+        assert_eq!(check_path("a/".repeat(200).as_bytes()).ok(), None);
+        assert_eq!(check_path(&[b'a'; 300]).ok(), None);
     }
 
     #[test]
     fn pax_records_are_read_and_broken_ones_refused() {
         let mut extended = Extended::default();
         parse_pax(b"12 path=a/b\n10 uid=70\n", &mut extended).unwrap();
-        assert_eq!((extended.path.as_deref(), extended.uid), (Some(&b"a/b"[..]), Some(70)));
-        for bytes in [&b"99 path=a\n"[..], b"x path=a\n", b"9 path=ab", b"0 a=b\n", b"4 =\n", b"3"] {
+        assert_eq!(
+            (extended.path.as_deref(), extended.uid),
+            (Some(&b"a/b"[..]), Some(70))
+        );
+        for bytes in [
+            &b"99 path=a\n"[..],
+            b"x path=a\n",
+            b"9 path=ab",
+            b"0 a=b\n",
+            b"4 =\n",
+            b"3",
+        ] {
             drop(parse_pax(bytes, &mut Extended::default()));
         }
         assert!(parse_pax(b"99 path=a\n", &mut Extended::default()).is_err());

@@ -31,7 +31,11 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes: 8 << 30, entries: 1_000_000, owners: false }
+        Self {
+            bytes: 8 << 30,
+            entries: 1_000_000,
+            owners: false,
+        }
     }
 }
 
@@ -51,7 +55,12 @@ const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY);
 /// # Errors
 /// The first entry that is not to be had, by name; what was unpacked before it is the caller's to remove.
 pub fn unpack(reader: impl Read, root: impl AsFd, limits: &Limits) -> Result<Unpacked> {
-    let mut tree = Tree { root: root.as_fd(), limits: *limits, done: Unpacked::default(), directories: BTreeMap::new() };
+    let mut tree = Tree {
+        root: root.as_fd(),
+        limits: *limits,
+        done: Unpacked::default(),
+        directories: BTreeMap::new(),
+    };
     archive::read(reader, |entry, content| tree.make(&entry, content))?;
     tree.finish()
 }
@@ -67,10 +76,17 @@ struct Tree<'a> {
 impl Tree<'_> {
     fn make(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<()> {
         self.count(entry)?;
-        let fail = |error: SysError| Error::refused(format!("layer: {}", entry.path.display()), error.to_string(), "remove the entry from the image");
+        let fail = |error: SysError| {
+            Error::refused(
+                format!("layer: {}", entry.path.display()),
+                error.to_string(),
+                "remove the entry from the image",
+            )
+        };
         let Some(name) = entry.path.file_name() else {
             // The root itself: always a directory of ours, of which only the mode is taken.
-            self.directories.insert(PathBuf::new(), (entry.mode, entry.mtime));
+            self.directories
+                .insert(PathBuf::new(), (entry.mode, entry.mtime));
             return Ok(());
         };
         let parent = self.parent(&entry.path)?;
@@ -85,11 +101,17 @@ impl Tree<'_> {
             Kind::Directory => self.directory(entry, name, &parent)?,
             Kind::File => {
                 remove_old(&parent, name)?;
-                let file = open::create(&parent, name, self.mode(entry.mode, 0o400)).map_err(fail)?;
+                let file =
+                    open::create(&parent, name, self.mode(entry.mode, 0o400)).map_err(fail)?;
                 let mut file = std::fs::File::from(file);
-                let copied = io::copy(&mut content.take(entry.size), &mut file).map_err(Error::io(&entry.path))?;
+                let copied = io::copy(&mut content.take(entry.size), &mut file)
+                    .map_err(Error::io(&entry.path))?;
                 if copied != entry.size {
-                    return Err(Error::refused(format!("layer: {}", entry.path.display()), "is cut short", "pull or import the image again"));
+                    return Err(Error::refused(
+                        format!("layer: {}", entry.path.display()),
+                        "is cut short",
+                        "pull or import the image again",
+                    ));
                 }
             }
             Kind::Symlink(target) => {
@@ -105,10 +127,18 @@ impl Tree<'_> {
         self.done.entries += 1;
         self.done.bytes = self.done.bytes.saturating_add(entry.size);
         if self.done.entries > self.limits.entries {
-            return Err(Error::refused("layer", format!("has more than {} entries", self.limits.entries), "split or rebuild the image"));
+            return Err(Error::refused(
+                "layer",
+                format!("has more than {} entries", self.limits.entries),
+                "split or rebuild the image",
+            ));
         }
         if self.done.bytes > self.limits.bytes {
-            return Err(Error::refused("layer", format!("unpacks to more than {} bytes", self.limits.bytes), "split or rebuild the image"));
+            return Err(Error::refused(
+                "layer",
+                format!("unpacks to more than {} bytes", self.limits.bytes),
+                "split or rebuild the image",
+            ));
         }
         Ok(())
     }
@@ -117,10 +147,17 @@ impl Tree<'_> {
     /// that needs one names its place wrongly.
     fn parent(&mut self, path: &Path) -> Result<OwnedFd> {
         let parent = path.parent().unwrap_or(Path::new(""));
-        let at = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        let at = if parent.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            parent
+        };
         match open_beneath(self.root, at, DIRECTORY) {
             Ok(found) => Ok(found),
-            Err(SysError { errno: Errno::ENOENT, .. }) => {
+            Err(SysError {
+                errno: Errno::ENOENT,
+                ..
+            }) => {
                 let above = self.parent(parent)?;
                 let name = parent.file_name().unwrap_or_default();
                 open::make_directory(&above, name).map_err(Error::sys(parent))?;
@@ -129,7 +166,10 @@ impl Tree<'_> {
             }
             Err(_) => Err(Error::refused(
                 format!("layer: {}", path.display()),
-                format!("passes through {}, which is a link or no directory", parent.display()),
+                format!(
+                    "passes through {}, which is a link or no directory",
+                    parent.display()
+                ),
                 "rebuild the image: an entry must name its real place",
             )),
         }
@@ -143,20 +183,38 @@ impl Tree<'_> {
                 open::make_directory(parent, name).map_err(Error::sys(&entry.path))?;
             }
         }
-        self.directories.insert(entry.path.clone(), (entry.mode, entry.mtime));
+        self.directories
+            .insert(entry.path.clone(), (entry.mode, entry.mtime));
         Ok(())
     }
 
-    fn hardlink(&self, entry: &Entry, name: &std::ffi::OsStr, target: &Path, parent: &OwnedFd) -> Result<()> {
+    fn hardlink(
+        &self,
+        entry: &Entry,
+        name: &std::ffi::OsStr,
+        target: &Path,
+        parent: &OwnedFd,
+    ) -> Result<()> {
         let fail = |_| {
             Error::refused(
                 format!("layer: {}", entry.path.display()),
-                format!("is a hard link to {}, which is no earlier file of this layer", target.display()),
+                format!(
+                    "is a hard link to {}, which is no earlier file of this layer",
+                    target.display()
+                ),
                 "rebuild the image",
             )
         };
         // Without links on the way, so that it cannot be a file outside; a link itself may be linked to.
-        let from = open_beneath(self.root, target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")), DIRECTORY).map_err(fail)?;
+        let from = open_beneath(
+            self.root,
+            target
+                .parent()
+                .filter(|p| !p.as_os_str().is_empty())
+                .unwrap_or(Path::new(".")),
+            DIRECTORY,
+        )
+        .map_err(fail)?;
         let from_name = target.file_name().unwrap_or_default();
         if entry.path == target {
             return Ok(());
@@ -167,21 +225,44 @@ impl Tree<'_> {
 
     fn whiteout(&mut self, entry: &Entry, hidden: &[u8], parent: &OwnedFd) -> Result<()> {
         let name = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(hidden);
-        if hidden.is_empty() || hidden == b"." || hidden == b".." || hidden.starts_with(WHITEOUT.as_bytes()) {
-            return Err(Error::refused(format!("layer: {}", entry.path.display()), "is a whiteout of nothing", "rebuild the image"));
+        if hidden.is_empty()
+            || hidden == b"."
+            || hidden == b".."
+            || hidden.starts_with(WHITEOUT.as_bytes())
+        {
+            return Err(Error::refused(
+                format!("layer: {}", entry.path.display()),
+                "is a whiteout of nothing",
+                "rebuild the image",
+            ));
         }
         match open::make_whiteout(parent, name) {
             // What this layer itself has there stays: a whiteout hides what is below.
-            Ok(()) | Err(SysError { errno: Errno::EEXIST, .. }) => Ok(()),
+            Ok(())
+            | Err(SysError {
+                errno: Errno::EEXIST,
+                ..
+            }) => Ok(()),
             Err(error) => Err(Error::sys(&entry.path)(error)),
         }
     }
 
-    fn own(&self, entry: &Entry, name: &std::ffi::OsStr, parent: &OwnedFd) -> airtight_sys::Result<()> {
+    fn own(
+        &self,
+        entry: &Entry,
+        name: &std::ffi::OsStr,
+        parent: &OwnedFd,
+    ) -> airtight_sys::Result<()> {
         if self.limits.owners {
             let id = |id: u64| {
                 let fits = u32::try_from(id).ok().filter(|_| id <= MAX_ID);
-                fits.ok_or_else(|| SysError::new("fchownat", format!("id {id} is above {MAX_ID}"), Errno::EOVERFLOW))
+                fits.ok_or_else(|| {
+                    SysError::new(
+                        "fchownat",
+                        format!("id {id} is above {MAX_ID}"),
+                        Errno::EOVERFLOW,
+                    )
+                })
             };
             open::own(parent, name, id(entry.uid)?, id(entry.gid)?)?;
         }
@@ -189,21 +270,34 @@ impl Tree<'_> {
             // After the owner, since chown clears bits.
             open::set_mode(parent, name, self.mode(entry.mode, 0o400))?;
         }
-        if entry.kind == Kind::Directory { Ok(()) } else { open::set_time(parent, name, entry.mtime) }
+        if entry.kind == Kind::Directory {
+            Ok(())
+        } else {
+            open::set_time(parent, name, entry.mtime)
+        }
     }
 
     /// Without the owner's own rights an unprivileged caller could neither mount nor remove what it unpacked.
     fn mode(&self, mode: u32, needed: u32) -> u32 {
         let plain = mode & 0o1777;
-        if self.limits.owners { plain } else { plain | needed }
+        if self.limits.owners {
+            plain
+        } else {
+            plain | needed
+        }
     }
 
     /// Deepest first, so that a directory without a write bit is done when its content is.
     fn finish(self) -> Result<Unpacked> {
         for (path, (mode, mtime)) in self.directories.iter().rev() {
             let bits = self.mode(*mode, 0o500);
-            let at = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-            let parent = open_beneath(self.root, at, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map_err(Error::sys(path))?;
+            let at = if path.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                path
+            };
+            let parent = open_beneath(self.root, at, OFlag::O_RDONLY | OFlag::O_DIRECTORY)
+                .map_err(Error::sys(path))?;
             open::set_directory(&parent, bits, *mtime).map_err(Error::sys(path))?;
         }
         Ok(self.done)
@@ -213,6 +307,10 @@ impl Tree<'_> {
 /// A later entry of the same name replaces the earlier one; a directory with something in it stays, and that is an error.
 fn remove_old(parent: &OwnedFd, name: &std::ffi::OsStr) -> Result<()> {
     open::remove_if_there(parent, name).map_err(|error| {
-        Error::refused(format!("layer: {}", Path::new(name).display()), format!("replaces a directory that is not empty: {error}"), "rebuild the image")
+        Error::refused(
+            format!("layer: {}", Path::new(name).display()),
+            format!("replaces a directory that is not empty: {error}"),
+            "rebuild the image",
+        )
     })
 }

@@ -26,7 +26,9 @@ pub struct LayerWriter<W: Write> {
 
 impl<W: Write> std::fmt::Debug for LayerWriter<W> {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("LayerWriter").field("last", &self.last).finish_non_exhaustive()
+        out.debug_struct("LayerWriter")
+            .field("last", &self.last)
+            .finish_non_exhaustive()
     }
 }
 
@@ -53,9 +55,21 @@ impl<W: Write> Write for Tee<W> {
 impl<W: Write> LayerWriter<W> {
     /// Every entry gets the modification time `epoch`, in seconds.
     pub fn new(out: W, epoch: u64) -> Self {
-        let gzip = GzBuilder::new().mtime(0).operating_system(OPERATING_SYSTEM_UNKNOWN).write(out, Compression::new(LEVEL));
-        let tee = Tee { inner: gzip, hasher: Sha256::new(), length: 0 };
-        Self { out: io::BufWriter::with_capacity(256 << 10, tee), epoch, last: PathBuf::new(), shown: Path::new("layer") }
+        let gzip = GzBuilder::new()
+            .mtime(0)
+            .operating_system(OPERATING_SYSTEM_UNKNOWN)
+            .write(out, Compression::new(LEVEL));
+        let tee = Tee {
+            inner: gzip,
+            hasher: Sha256::new(),
+            length: 0,
+        };
+        Self {
+            out: io::BufWriter::with_capacity(256 << 10, tee),
+            epoch,
+            last: PathBuf::new(),
+            shown: Path::new("layer"),
+        }
     }
 
     /// # Errors
@@ -66,12 +80,22 @@ impl<W: Write> LayerWriter<W> {
 
     /// # Errors
     /// An entry out of order, content that is not `length` bytes, or the reader's or writer's.
-    pub fn file(&mut self, path: impl AsRef<Path>, mode: u32, length: u64, content: impl Read) -> Result<()> {
+    pub fn file(
+        &mut self,
+        path: impl AsRef<Path>,
+        mode: u32,
+        length: u64,
+        content: impl Read,
+    ) -> Result<()> {
         let path = path.as_ref();
         self.header(path, EntryType::Regular, mode, length, None)?;
         let copied = io::copy(&mut content.take(length), &mut self.out).map_err(Error::io(path))?;
         if copied != length {
-            return Err(Error::refused(path.display(), format!("ended after {copied} of {length} bytes"), "build again when nothing writes to it"));
+            return Err(Error::refused(
+                path.display(),
+                format!("ended after {copied} of {length} bytes"),
+                "build again when nothing writes to it",
+            ));
         }
         self.pad(length).map_err(Error::io(path))
     }
@@ -79,7 +103,13 @@ impl<W: Write> LayerWriter<W> {
     /// # Errors
     /// An entry out of order, or the writer's.
     pub fn symlink(&mut self, path: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<()> {
-        self.header(path.as_ref(), EntryType::Symlink, 0o777, 0, Some(target.as_ref()))
+        self.header(
+            path.as_ref(),
+            EntryType::Symlink,
+            0o777,
+            0,
+            Some(target.as_ref()),
+        )
     }
 
     /// Ends the archive; `out` has all of it.
@@ -97,16 +127,35 @@ impl<W: Write> LayerWriter<W> {
         end(self.out).map_err(fail)
     }
 
-    fn header(&mut self, path: &Path, kind: EntryType, mode: u32, size: u64, link: Option<&Path>) -> Result<()> {
+    fn header(
+        &mut self,
+        path: &Path,
+        kind: EntryType,
+        mode: u32,
+        size: u64,
+        link: Option<&Path>,
+    ) -> Result<()> {
         if path <= self.last.as_path() && !self.last.as_os_str().is_empty() {
             let problem = format!("comes after {}", self.last.display());
-            return Err(Error::refused(path.display(), problem, "write a layer's entries in the order of their paths"));
+            return Err(Error::refused(
+                path.display(),
+                problem,
+                "write a layer's entries in the order of their paths",
+            ));
         }
         path.clone_into(&mut self.last);
-        self.write_header(path, kind, mode, size, link).map_err(Error::io(path))
+        self.write_header(path, kind, mode, size, link)
+            .map_err(Error::io(path))
     }
 
-    fn write_header(&mut self, path: &Path, kind: EntryType, mode: u32, size: u64, link: Option<&Path>) -> io::Result<()> {
+    fn write_header(
+        &mut self,
+        path: &Path,
+        kind: EntryType,
+        mode: u32,
+        size: u64,
+        link: Option<&Path>,
+    ) -> io::Result<()> {
         let mut header = self.blank(kind, mode, size);
         let mut long = Vec::new();
         let mut name = path.as_os_str().to_owned();
@@ -118,7 +167,9 @@ impl<W: Write> LayerWriter<W> {
             header.set_path(shortened(path))?;
         }
         if let Some(link) = link
-            && header.set_link_name_literal(link.as_os_str().as_encoded_bytes()).is_err()
+            && header
+                .set_link_name_literal(link.as_os_str().as_encoded_bytes())
+                .is_err()
         {
             long.push(("linkpath", link.as_os_str().as_encoded_bytes().to_vec()));
             header.set_link_name_literal("long")?;
@@ -164,14 +215,22 @@ impl<W: Write> LayerWriter<W> {
 
     fn pad(&mut self, length: u64) -> io::Result<()> {
         let over = usize::try_from(length % BLOCK as u64).unwrap_or(0);
-        if over == 0 { Ok(()) } else { self.out.write_all(&[0; BLOCK][over..]) }
+        if over == 0 {
+            Ok(())
+        } else {
+            self.out.write_all(&[0; BLOCK][over..])
+        }
     }
 }
 
 /// What a reader without pax sees: the end of the name.
 fn shortened(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    name.chars().filter(char::is_ascii).take(90).collect::<String>() + "~"
+    name.chars()
+        .filter(char::is_ascii)
+        .take(90)
+        .collect::<String>()
+        + "~"
 }
 
 #[cfg(test)]
@@ -184,7 +243,9 @@ mod tests {
         layer.directory("a", 0o555).unwrap();
         layer.file("a/b", 0o444, 5, &b"hello"[..]).unwrap();
         layer.symlink("a/c", "b").unwrap();
-        layer.file(format!("a/{}", "long".repeat(60)), 0o444, 0, &b""[..]).unwrap();
+        layer
+            .file(format!("a/{}", "long".repeat(60)), 0o444, 0, &b""[..])
+            .unwrap();
         let (diff, _) = layer.finish().unwrap();
         (bytes, diff)
     }
@@ -195,15 +256,39 @@ mod tests {
         assert_eq!(sample(0), (bytes.clone(), diff.clone()));
         assert_ne!(sample(1).1, diff);
         let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(bytes.as_slice()));
-        let names: Vec<String> = archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string()).collect();
-        assert_eq!(names, ["a/".to_owned(), "a/b".into(), "a/c".into(), format!("a/{}", "long".repeat(60))]);
+        let names: Vec<String> = archive
+            .entries()
+            .unwrap()
+            .map(|entry| entry.unwrap().path().unwrap().display().to_string())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "a/".to_owned(),
+                "a/b".into(),
+                "a/c".into(),
+                format!("a/{}", "long".repeat(60))
+            ]
+        );
     }
 
     #[test]
     fn an_entry_out_of_order_or_of_another_length_is_refused() {
         let mut layer = LayerWriter::new(Vec::new(), 0);
         layer.file("b", 0o444, 0, &b""[..]).unwrap();
-        assert!(layer.file("a", 0o444, 0, &b""[..]).unwrap_err().to_string().contains("comes after b"));
-        assert!(layer.file("c", 0o444, 3, &b"xy"[..]).unwrap_err().to_string().contains("ended after 2 of 3 bytes"));
+        assert!(
+            layer
+                .file("a", 0o444, 0, &b""[..])
+                .unwrap_err()
+                .to_string()
+                .contains("comes after b")
+        );
+        assert!(
+            layer
+                .file("c", 0o444, 3, &b"xy"[..])
+                .unwrap_err()
+                .to_string()
+                .contains("ended after 2 of 3 bytes")
+        );
     }
 }

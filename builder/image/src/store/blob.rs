@@ -43,12 +43,17 @@ impl BlobWriter {
     pub fn commit(self) -> Result<(Digest, u64)> {
         let digest = Digest::from_hasher(self.hasher);
         let path = self.blobs.join(digest.hex());
-        let temporary = self.file.into_inner().map_err(|error| Error::io(&path)(error.into_error()))?;
+        let temporary = self
+            .file
+            .into_inner()
+            .map_err(|error| Error::io(&path)(error.into_error()))?;
         if path.exists() {
             return Ok((digest, self.length));
         }
         temporary.as_file().sync_all().map_err(Error::io(&path))?;
-        temporary.persist(&path).map_err(|error| Error::io(&path)(error.error))?;
+        temporary
+            .persist(&path)
+            .map_err(|error| Error::io(&path)(error.error))?;
         sync_directory(&self.blobs)?;
         Ok((digest, self.length))
     }
@@ -65,7 +70,12 @@ pub struct VerifiedReader<R> {
 
 impl<R: Read> VerifiedReader<R> {
     pub(crate) fn new(inner: R, wanted: &Descriptor) -> Self {
-        Self { inner, hasher: Some(Sha256::new()), wanted: wanted.clone(), length: 0 }
+        Self {
+            inner,
+            hasher: Some(Sha256::new()),
+            wanted: wanted.clone(),
+            length: 0,
+        }
     }
 
     /// Reads what is left, so that the digest is known.
@@ -74,7 +84,13 @@ impl<R: Read> VerifiedReader<R> {
     }
 
     fn wrong(&self, problem: &str) -> io::Error {
-        io::Error::new(io::ErrorKind::InvalidData, format!("{} {problem}\n  fix: the blob was changed or damaged: build, import or pull the image again", self.wanted.digest()))
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!(
+                "{} {problem}\n  fix: the blob was changed or damaged: build, import or pull the image again",
+                self.wanted.digest()
+            ),
+        )
     }
 }
 
@@ -83,14 +99,21 @@ impl<R: Read> Read for VerifiedReader<R> {
         let count = self.inner.read(buffer)?;
         self.length += count as u64;
         if self.length > self.wanted.size() {
-            return Err(self.wrong(&format!("is longer than the {} bytes that it should be", self.wanted.size())));
+            return Err(self.wrong(&format!(
+                "is longer than the {} bytes that it should be",
+                self.wanted.size()
+            )));
         }
         if let Some(hasher) = &mut self.hasher {
             hasher.update(buffer.get(..count).unwrap_or_default());
         }
         if count == 0 && !buffer.is_empty() {
             if self.length != self.wanted.size() {
-                return Err(self.wrong(&format!("is {} bytes and should be {}", self.length, self.wanted.size())));
+                return Err(self.wrong(&format!(
+                    "is {} bytes and should be {}",
+                    self.length,
+                    self.wanted.size()
+                )));
             }
             // Once; later reads of the end stay the end.
             if let Some(hasher) = self.hasher.take() {
@@ -110,17 +133,28 @@ impl Store {
     pub fn put_blob(&self) -> Result<BlobWriter> {
         self.add()?;
         let tmp = self.path("tmp");
-        let file = tempfile::Builder::new().prefix("b-").tempfile_in(&tmp).map_err(Error::io(&tmp))?;
-        file.as_file().lock_shared().map_err(Error::io(file.path()))?;
+        let file = tempfile::Builder::new()
+            .prefix("b-")
+            .tempfile_in(&tmp)
+            .map_err(Error::io(&tmp))?;
+        file.as_file()
+            .lock_shared()
+            .map_err(Error::io(file.path()))?;
         let blobs = self.path("blobs/sha256");
-        Ok(BlobWriter { file: io::BufWriter::with_capacity(256 << 10, file), hasher: Sha256::new(), length: 0, blobs })
+        Ok(BlobWriter {
+            file: io::BufWriter::with_capacity(256 << 10, file),
+            hasher: Sha256::new(),
+            length: 0,
+            blobs,
+        })
     }
 
     /// # Errors
     /// The file system's.
     pub fn put_blob_bytes(&self, bytes: &[u8]) -> Result<(Digest, u64)> {
         let mut blob = self.put_blob()?;
-        blob.write_all(bytes).map_err(Error::io(&self.path("tmp")))?;
+        blob.write_all(bytes)
+            .map_err(Error::io(&self.path("tmp")))?;
         blob.commit()
     }
 
@@ -128,10 +162,14 @@ impl Store {
     pub(crate) fn put_verified(&self, reader: impl Read, descriptor: &Descriptor) -> Result<()> {
         let path = self.blob_path(descriptor.digest());
         if path.exists() {
-            return self.open_blob(descriptor)?.finish().map_err(Error::io(&path));
+            return self
+                .open_blob(descriptor)?
+                .finish()
+                .map_err(Error::io(&path));
         }
         let mut blob = self.put_blob()?;
-        io::copy(&mut VerifiedReader::new(reader, descriptor), &mut blob).map_err(Error::io(&path))?;
+        io::copy(&mut VerifiedReader::new(reader, descriptor), &mut blob)
+            .map_err(Error::io(&path))?;
         blob.commit().map(drop)
     }
 
@@ -142,16 +180,26 @@ impl Store {
     pub fn read_blob(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>> {
         descriptor.at_most(limit)?;
         let mut bytes = Vec::new();
-        self.open_blob(descriptor)?.read_to_end(&mut bytes).map_err(Error::io(&self.blob_path(descriptor.digest())))?;
+        self.open_blob(descriptor)?
+            .read_to_end(&mut bytes)
+            .map_err(Error::io(&self.blob_path(descriptor.digest())))?;
         Ok(bytes)
     }
 
     /// # Errors
     /// A blob that is not there.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "one kind of error is told apart from all others"
+    )]
     pub fn open_blob(&self, descriptor: &Descriptor) -> Result<VerifiedReader<File>> {
         let path = self.blob_path(descriptor.digest());
         let file = File::open(&path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Error::refused(descriptor.digest(), "is not in the store", "build, import or pull the image again"),
+            io::ErrorKind::NotFound => Error::refused(
+                descriptor.digest(),
+                "is not in the store",
+                "build, import or pull the image again",
+            ),
             _ => Error::io(&path)(error),
         })?;
         Ok(VerifiedReader::new(file, descriptor))
@@ -163,7 +211,11 @@ impl Store {
         let size = match fs::metadata(&path) {
             Ok(found) => found.len(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::refused(digest, "is not in the store", "see `airtight images`; build or import it"));
+                return Err(Error::refused(
+                    digest,
+                    "is not in the store",
+                    "see `airtight images`; build or import it",
+                ));
             }
             Err(error) => return Err(Error::io(&path)(error)),
         };
@@ -186,8 +238,18 @@ mod tests {
         let (digest, size) = store.put_blob_bytes(b"hello").unwrap();
         let descriptor = Descriptor::new("x", digest.clone(), size);
         assert_eq!(store.read_blob(&descriptor, 5).unwrap(), b"hello");
-        assert!(store.read_blob(&descriptor, 4).unwrap_err().to_string().contains("at most 4"));
-        for (name, bytes, said) in [("changed", &b"hellO"[..], "has the digest"), ("cut", b"hell", "is 4 bytes and should be 5"), ("longer", b"hello!", "is longer than")] {
+        assert!(
+            store
+                .read_blob(&descriptor, 4)
+                .unwrap_err()
+                .to_string()
+                .contains("at most 4")
+        );
+        for (name, bytes, said) in [
+            ("changed", &b"hellO"[..], "has the digest"),
+            ("cut", b"hell", "is 4 bytes and should be 5"),
+            ("longer", b"hello!", "is longer than"),
+        ] {
             fs::write(store.blob_path(&digest), bytes).unwrap();
             let error = store.read_blob(&descriptor, 5).unwrap_err().to_string();
             assert!(error.contains(said), "{name}: {error}");

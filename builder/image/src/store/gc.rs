@@ -43,7 +43,10 @@ impl Store {
         *self.adding.borrow_mut() = None;
         let lock = self.open_lock()?;
         lock.lock().map_err(Error::io(&self.path("lock")))?;
-        let mut report = GcReport { temporaries: self.collect_temporaries()?, ..GcReport::default() };
+        let mut report = GcReport {
+            temporaries: self.collect_temporaries()?,
+            ..GcReport::default()
+        };
         let (blobs, trees) = self.reachable()?;
         for (path, digest) in self.entries("blobs/sha256")? {
             if !blobs.contains(&digest) {
@@ -74,15 +77,24 @@ impl Store {
         for (path, digest) in self.entries("blobs/sha256")? {
             report.blobs += 1;
             let size = fs::metadata(&path).map_err(Error::io(&path))?.len();
-            let checked = self.open_blob(&Descriptor::new("", digest, size)).and_then(|reader| reader.finish().map_err(Error::io(&path)));
-            report.problems.extend(checked.err().map(|error| error.to_string()));
+            let checked = self
+                .open_blob(&Descriptor::new("", digest, size))
+                .and_then(|reader| reader.finish().map_err(Error::io(&path)));
+            report
+                .problems
+                .extend(checked.err().map(|error| error.to_string()));
         }
         for (name, descriptor) in self.names()? {
             report.images += 1;
             let whole = self.image(descriptor.digest()).and_then(|image| {
-                image.layers().iter().try_for_each(|(layer, _)| self.open_blob(layer).map(drop))
+                image
+                    .layers()
+                    .iter()
+                    .try_for_each(|(layer, _)| self.open_blob(layer).map(drop))
             });
-            report.problems.extend(whole.err().map(|error| format!("{name}: {error}")));
+            report
+                .problems
+                .extend(whole.err().map(|error| format!("{name}: {error}")));
         }
         Ok(report)
     }
@@ -91,10 +103,18 @@ impl Store {
         let (mut blobs, mut trees) = (BTreeSet::new(), BTreeSet::new());
         for (name, descriptor) in self.names()? {
             let image = self.image(descriptor.digest()).map_err(|error| {
-                Error::refused(format!("image {name}"), format!("is damaged, so what it needs is not known: {error}"), format!("airtight rm {name}, then build or import it again"))
+                Error::refused(
+                    format!("image {name}"),
+                    format!("is damaged, so what it needs is not known: {error}"),
+                    format!("airtight rm {name}, then build or import it again"),
+                )
             })?;
             blobs.insert(descriptor.digest().clone());
-            blobs.insert(Descriptor::from_oci(image.manifest.config())?.digest().clone());
+            blobs.insert(
+                Descriptor::from_oci(image.manifest.config())?
+                    .digest()
+                    .clone(),
+            );
             for (layer, diff) in image.layers() {
                 blobs.insert(layer.digest().clone());
                 trees.insert(diff.0.clone());
@@ -136,7 +156,11 @@ impl Store {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(Error::io(&path)(error)),
             }
-            let removed = if path.is_dir() { remove_tree(&path) } else { fs::remove_file(&path) };
+            let removed = if path.is_dir() {
+                remove_tree(&path)
+            } else {
+                fs::remove_file(&path)
+            };
             removed.map_err(Error::io(&path))?;
             count += 1;
         }
@@ -149,7 +173,9 @@ impl Store {
         for entry in fs::read_dir(&directory).map_err(Error::io(&directory))? {
             let path = entry.map_err(Error::io(&directory))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let digest = format!("sha256:{name}").parse().map_err(|_| Error::refused(path.display(), "is not airtight's", "remove it"))?;
+            let digest = format!("sha256:{name}")
+                .parse()
+                .map_err(|_| Error::refused(path.display(), "is not airtight's", "remove it"))?;
             entries.push((path, digest));
         }
         entries.sort();

@@ -43,19 +43,32 @@ impl Store {
     /// The directory cannot be made, or belongs to somebody else.
     pub fn open(root: &Path) -> Result<Self> {
         let root = std::path::absolute(root).map_err(Error::io(root))?;
-        let store = Self { root, adding: RefCell::new(None) };
+        let store = Self {
+            root,
+            adding: RefCell::new(None),
+        };
         // One look where the store is there, as at every launch.
         if !store.path("blobs/sha256").is_dir() {
             for sub in ["refs", "layers/sha256", "tmp", "cache", "blobs/sha256"] {
                 let path = store.path(sub);
-                DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(Error::io(&path))?;
+                DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(&path)
+                    .map_err(Error::io(&path))?;
             }
         }
-        let owner = fs::metadata(&store.root).map_err(Error::io(&store.root))?.uid();
+        let owner = fs::metadata(&store.root)
+            .map_err(Error::io(&store.root))?
+            .uid();
         let caller = nix::unistd::geteuid().as_raw();
         if owner != caller && caller != 0 {
             let problem = format!("belongs to user {owner} and you are {caller}");
-            return Err(Error::refused(store.root.display(), problem, "name a store of your own with --store or AIRTIGHT_STORE"));
+            return Err(Error::refused(
+                store.root.display(),
+                problem,
+                "name a store of your own with --store or AIRTIGHT_STORE",
+            ));
         }
         Ok(store)
     }
@@ -69,8 +82,12 @@ impl Store {
         if euid == 0 {
             return PathBuf::from("/var/lib/airtight");
         }
-        let data = env("XDG_DATA_HOME").filter(|value| Path::new(value).is_absolute()).map(PathBuf::from);
-        let home = || PathBuf::from(env("HOME").unwrap_or_else(|| "/nonexistent".into())).join(".local/share");
+        let data = env("XDG_DATA_HOME")
+            .filter(|value| Path::new(value).is_absolute())
+            .map(PathBuf::from);
+        let home = || {
+            PathBuf::from(env("HOME").unwrap_or_else(|| "/nonexistent".into())).join(".local/share")
+        };
         data.unwrap_or_else(home).join("airtight")
     }
 
@@ -97,16 +114,27 @@ impl Store {
 
     fn open_lock(&self) -> Result<File> {
         let path = self.path("lock");
-        File::options().create(true).truncate(false).write(true).open(&path).map_err(Error::io(&path))
+        File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(Error::io(&path))
     }
 
     /// A directory under `tmp` that is removed with the value, or by gc when its maker was killed.
     pub(crate) fn temporary(&self) -> Result<Temporary> {
         let tmp = self.path("tmp");
-        let dir = tempfile::Builder::new().prefix("d-").tempdir_in(&tmp).map_err(Error::io(&tmp))?;
+        let dir = tempfile::Builder::new()
+            .prefix("d-")
+            .tempdir_in(&tmp)
+            .map_err(Error::io(&tmp))?;
         let lock = File::open(dir.path()).map_err(Error::io(dir.path()))?;
         lock.lock_shared().map_err(Error::io(dir.path()))?;
-        Ok(Temporary { path: dir.keep(), _lock: lock })
+        Ok(Temporary {
+            path: dir.keep(),
+            _lock: lock,
+        })
     }
 }
 
@@ -156,7 +184,9 @@ fn open_up(path: &Path) -> io::Result<()> {
 
 /// Makes a rename in `directory` last.
 pub(crate) fn sync_directory(directory: &Path) -> Result<()> {
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(Error::io(directory))
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(Error::io(directory))
 }
 
 #[cfg(test)]
@@ -165,15 +195,41 @@ mod tests {
 
     #[test]
     fn the_store_is_where_the_caller_says_or_where_the_user_keeps_data() {
-        let env = |pairs: &'static [(&str, &str)]| move |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).into());
+        let env = |pairs: &'static [(&str, &str)]| {
+            move |name: &str| {
+                pairs
+                    .iter()
+                    .find(|(key, _)| *key == name)
+                    .map(|(_, value)| (*value).into())
+            }
+        };
         for (name, euid, pairs, want) in [
             ("root", 0, &[][..], "/var/lib/airtight"),
             ("said", 0, &[("AIRTIGHT_STORE", "/s")][..], "/s"),
-            ("a user", 1000, &[("HOME", "/home/u")][..], "/home/u/.local/share/airtight"),
-            ("a user with XDG", 1000, &[("HOME", "/home/u"), ("XDG_DATA_HOME", "/d")][..], "/d/airtight"),
-            ("a relative XDG is no XDG", 1000, &[("HOME", "/h"), ("XDG_DATA_HOME", "d")][..], "/h/.local/share/airtight"),
+            (
+                "a user",
+                1000,
+                &[("HOME", "/home/u")][..],
+                "/home/u/.local/share/airtight",
+            ),
+            (
+                "a user with XDG",
+                1000,
+                &[("HOME", "/home/u"), ("XDG_DATA_HOME", "/d")][..],
+                "/d/airtight",
+            ),
+            (
+                "a relative XDG is no XDG",
+                1000,
+                &[("HOME", "/h"), ("XDG_DATA_HOME", "d")][..],
+                "/h/.local/share/airtight",
+            ),
         ] {
-            assert_eq!(Store::default_root(euid, env(pairs)), PathBuf::from(want), "{name}");
+            assert_eq!(
+                Store::default_root(euid, env(pairs)),
+                PathBuf::from(want),
+                "{name}"
+            );
         }
     }
 }

@@ -70,10 +70,15 @@ impl Store {
     pub fn resolve(&self, image: &ImageRef) -> Result<Digest> {
         match image {
             ImageRef::Digest(digest) => Ok(digest.clone()),
-            ImageRef::Name(name) => self.read_name(&self.path("refs").join(name.file_name())).map(|found| found.digest().clone()).map_err(|error| match error {
-                Error::Io { error, .. } if error.kind() == io::ErrorKind::NotFound => unknown(name),
-                other => other,
-            }),
+            ImageRef::Name(name) => self
+                .read_name(&self.path("refs").join(name.file_name()))
+                .map(|found| found.digest().clone())
+                .map_err(|error| match error {
+                    Error::Io { error, .. } if error.kind() == io::ErrorKind::NotFound => {
+                        unknown(name)
+                    }
+                    other @ (Error::Io { .. } | Error::Sys { .. } | Error::Refused { .. }) => other,
+                }),
             ImageRef::Layout { path, tag } => self.import_layout(path, tag.as_deref()),
         }
     }
@@ -92,10 +97,17 @@ impl Store {
 
     pub(crate) fn listed(&self, name: String, digest: &Digest) -> Result<Listed> {
         let image = self.image(digest)?;
-        let manifest = fs::metadata(self.blob_path(digest)).map_err(Error::io(&self.blob_path(digest)))?.len();
+        let manifest = fs::metadata(self.blob_path(digest))
+            .map_err(Error::io(&self.blob_path(digest)))?
+            .len();
         let layers: u64 = image.layers().iter().map(|(layer, _)| layer.size()).sum();
         let size = manifest + image.manifest.config().size() + layers;
-        Ok(Listed { name, digest: digest.clone(), size, created: image.config.created().clone() })
+        Ok(Listed {
+            name,
+            digest: digest.clone(),
+            size,
+            created: image.config.created().clone(),
+        })
     }
 
     /// Manifest and configuration, verified.
@@ -111,8 +123,17 @@ impl Store {
         let mut names = Vec::new();
         for entry in fs::read_dir(&refs).map_err(Error::io(&refs))? {
             let path = entry.map_err(Error::io(&refs))?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).and_then(Reference::from_file_name);
-            let name = name.ok_or_else(|| Error::refused(path.display(), "is no name of an image", "remove the file; it is not airtight's"))?;
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .and_then(Reference::from_file_name);
+            let name = name.ok_or_else(|| {
+                Error::refused(
+                    path.display(),
+                    "is no name of an image",
+                    "remove the file; it is not airtight's",
+                )
+            })?;
             match self.read_name(&path) {
                 Ok(descriptor) => names.push((name, descriptor)),
                 // Removed since it was listed.
@@ -126,12 +147,23 @@ impl Store {
 
     fn read_name(&self, path: &Path) -> Result<Descriptor> {
         let mut bytes = Vec::new();
-        File::open(path).and_then(|file| file.take(MAX_NAME_FILE).read_to_end(&mut bytes)).map_err(Error::io(path))?;
-        serde_json::from_slice(&bytes)
-            .map_err(|error| Error::refused(PathBuf::from(path).display(), format!("is damaged: {error}"), "tag the image again"))
+        File::open(path)
+            .and_then(|file| file.take(MAX_NAME_FILE).read_to_end(&mut bytes))
+            .map_err(Error::io(path))?;
+        serde_json::from_slice(&bytes).map_err(|error| {
+            Error::refused(
+                PathBuf::from(path).display(),
+                format!("is damaged: {error}"),
+                "tag the image again",
+            )
+        })
     }
 }
 
 fn unknown(name: &Reference) -> Error {
-    Error::refused(format!("image {name}"), "is not in the store", "see `airtight images`; build or import it")
+    Error::refused(
+        format!("image {name}"),
+        "is not in the store",
+        "see `airtight images`; build or import it",
+    )
 }

@@ -52,7 +52,11 @@ impl Store {
             lock.lock_shared().map_err(Error::io(&path))?;
             // gc may have taken the tree between the look and the lock.
             if !path.exists() {
-                return Err(Error::refused(diff, "was collected just now", "start it again"));
+                return Err(Error::refused(
+                    diff,
+                    "was collected just now",
+                    "start it again",
+                ));
             }
             locks.push(lock);
         }
@@ -70,7 +74,10 @@ impl Store {
         let rootfs = temporary.path().join("home/rootfs");
         fs::create_dir_all(&rootfs).map_err(Error::io(&rootfs))?;
         let directory = File::open(&rootfs).map_err(Error::io(&rootfs))?;
-        let limits = Limits { owners: nix::unistd::geteuid().is_root(), ..Limits::default() };
+        let limits = Limits {
+            owners: nix::unistd::geteuid().is_root(),
+            ..Limits::default()
+        };
         self.unpack_verified(descriptor, diff, &directory, &limits)?;
 
         let lock = temporary.path().join("home/lock");
@@ -86,17 +93,31 @@ impl Store {
     }
 
     /// One pass: the compressed bytes are verified, decompressed, hashed again and unpacked as they come.
-    fn unpack_verified(&self, descriptor: &Descriptor, diff: &DiffId, root: &File, limits: &Limits) -> Result<()> {
+    fn unpack_verified(
+        &self,
+        descriptor: &Descriptor,
+        diff: &DiffId,
+        root: &File,
+        limits: &Limits,
+    ) -> Result<()> {
         let path = self.blob_path(descriptor.digest());
         let blob = self.open_blob(descriptor)?;
-        let kind = compression(descriptor.media_type())
-            .ok_or_else(|| Error::refused(descriptor.digest(), format!("is of type {}", descriptor.media_type()), "rebuild the image"))?;
+        let kind = compression(descriptor.media_type()).ok_or_else(|| {
+            Error::refused(
+                descriptor.digest(),
+                format!("is of type {}", descriptor.media_type()),
+                "rebuild the image",
+            )
+        })?;
         let mut plain = Plain {
-            inner: decompress(BufReader::with_capacity(256 << 10, blob), kind).map_err(Error::io(&path))?,
+            inner: decompress(BufReader::with_capacity(256 << 10, blob), kind)
+                .map_err(Error::io(&path))?,
             hasher: Sha256::new(),
             length: 0,
             // The archive's own headers and padding come on top of the files.
-            most: limits.bytes.saturating_add(limits.entries.saturating_mul(2048)),
+            most: limits
+                .bytes
+                .saturating_add(limits.entries.saturating_mul(2048)),
             ratio: descriptor.size().saturating_mul(MAX_RATIO).max(RATIO_FREE),
         };
         unpack(&mut plain, root, limits)?;
@@ -106,7 +127,11 @@ impl Store {
         if found == diff.0 {
             return Ok(());
         }
-        Err(Error::refused(descriptor.digest(), format!("unpacks to {found} and its configuration says {diff}"), "rebuild or pull the image again"))
+        Err(Error::refused(
+            descriptor.digest(),
+            format!("unpacks to {found} and its configuration says {diff}"),
+            "rebuild or pull the image again",
+        ))
     }
 }
 
@@ -124,7 +149,10 @@ impl<R: Read> Read for Plain<R> {
         let count = self.inner.read(buffer)?;
         self.length += count as u64;
         if self.length > self.most || self.length > self.ratio {
-            let problem = format!("the layer unpacks to more than {} bytes, far more than it is worth: refused as a bomb", self.most.min(self.ratio));
+            let problem = format!(
+                "the layer unpacks to more than {} bytes, far more than it is worth: refused as a bomb",
+                self.most.min(self.ratio)
+            );
             return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
         }
         self.hasher.update(buffer.get(..count).unwrap_or_default());
@@ -133,15 +161,24 @@ impl<R: Read> Read for Plain<R> {
 }
 
 /// The stream inside. A gzip stream may have several members, as parallel compressors write.
-fn decompress<'a>(reader: impl io::BufRead + 'a, kind: Compression) -> io::Result<Box<dyn Read + 'a>> {
+fn decompress<'a>(
+    reader: impl io::BufRead + 'a,
+    kind: Compression,
+) -> io::Result<Box<dyn Read + 'a>> {
     Ok(match kind {
         Compression::None => Box::new(reader),
-        Compression::Gzip => Box::new(DrainAfter { inner: flate2::bufread::MultiGzDecoder::new(reader), rest: flate2::bufread::MultiGzDecoder::get_mut }),
+        Compression::Gzip => Box::new(DrainAfter {
+            inner: flate2::bufread::MultiGzDecoder::new(reader),
+            rest: flate2::bufread::MultiGzDecoder::get_mut,
+        }),
         Compression::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(reader)?;
             // 128 MiB, what registries' own tools take; a larger window is a way to eat memory.
             decoder.window_log_max(27)?;
-            Box::new(DrainAfter { inner: decoder, rest: zstd::stream::read::Decoder::get_mut })
+            Box::new(DrainAfter {
+                inner: decoder,
+                rest: zstd::stream::read::Decoder::get_mut,
+            })
         }
     })
 }

@@ -28,10 +28,20 @@ struct Saved {
     layers: Vec<String>,
 }
 
-pub(super) fn import(store: &Store, archive: &Layout<'_>, name: Option<&Reference>) -> Result<Vec<Listed>> {
-    let bad = |problem: String| Error::refused(archive.shown.display(), problem, "name an OCI layout, an oci-archive or a docker-archive");
-    let saved: Vec<Saved> =
-        serde_json::from_slice(&archive.document("manifest.json")?).map_err(|error| bad(format!("manifest.json: {error}")))?;
+pub(super) fn import(
+    store: &Store,
+    archive: &Layout<'_>,
+    name: Option<&Reference>,
+) -> Result<Vec<Listed>> {
+    let bad = |problem: String| {
+        Error::refused(
+            archive.shown.display(),
+            problem,
+            "name an OCI layout, an oci-archive or a docker-archive",
+        )
+    };
+    let saved: Vec<Saved> = serde_json::from_slice(&archive.document("manifest.json")?)
+        .map_err(|error| bad(format!("manifest.json: {error}")))?;
     if saved.is_empty() || saved.len() > 1024 || (name.is_some() && saved.len() != 1) {
         return Err(bad(format!("has {} images", saved.len())));
     }
@@ -41,7 +51,12 @@ pub(super) fn import(store: &Store, archive: &Layout<'_>, name: Option<&Referenc
         let read = store.image(manifest.digest())?;
         read.check_platform()?;
         store.unpacked(&read)?;
-        let said = image.repo_tags.iter().flatten().map(|tag| tag.parse()).collect::<Result<Vec<Reference>>>()?;
+        let said = image
+            .repo_tags
+            .iter()
+            .flatten()
+            .map(|tag| tag.parse())
+            .collect::<Result<Vec<Reference>>>()?;
         let names = name.map_or(said, |name| vec![name.clone()]);
         for name in &names {
             store.tag(name, &manifest)?;
@@ -73,10 +88,14 @@ fn convert(store: &Store, archive: &Layout<'_>, image: &Saved) -> Result<Descrip
 /// Docker links equal layers to one another inside the archive: the link resolves in it and nowhere else.
 fn layer(store: &Store, archive: &Layout<'_>, path: &str) -> Result<Descriptor> {
     let shown = archive.shown.join(path);
-    let file = open_in_root(&archive.at, Path::new(path), OFlag::O_RDONLY).map_err(Error::sys(&shown))?;
+    let file =
+        open_in_root(&archive.at, Path::new(path), OFlag::O_RDONLY).map_err(Error::sys(&shown))?;
     let mut file = std::fs::File::from(file);
     let mut magic = Vec::new();
-    (&mut file).take(4).read_to_end(&mut magic).map_err(Error::io(&shown))?;
+    (&mut file)
+        .take(4)
+        .read_to_end(&mut magic)
+        .map_err(Error::io(&shown))?;
     file.rewind().map_err(Error::io(&shown))?;
     let suffix = match magic.as_slice() {
         [0x1f, 0x8b, ..] => "+gzip",
@@ -84,7 +103,9 @@ fn layer(store: &Store, archive: &Layout<'_>, path: &str) -> Result<Descriptor> 
         _ => "",
     };
     let mut blob = store.put_blob()?;
-    io::copy(&mut file, &mut blob).and_then(|_| blob.flush()).map_err(Error::io(&shown))?;
+    io::copy(&mut file, &mut blob)
+        .and_then(|_| blob.flush())
+        .map_err(Error::io(&shown))?;
     let (digest, size) = blob.commit()?;
     Ok(Descriptor::new(format!("{LAYER}{suffix}"), digest, size))
 }

@@ -1,6 +1,12 @@
 //! Starts the gate as the launcher does: a control socket as descriptor 3, the plan, a process for the sandbox, listeners.
 
-#![allow(dead_code, unreachable_pub, missing_debug_implementations, clippy::allow_attributes, reason = "each test binary uses its own part of this")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_debug_implementations,
+    clippy::allow_attributes,
+    reason = "each test binary uses its own part of this"
+)]
 
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -48,7 +54,13 @@ pub struct Start<'a> {
 
 /// A process that does nothing.
 pub fn sleeper() -> Killed {
-    Killed(Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap())
+    Killed(
+        Command::new("sleep")
+            .arg("1000")
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap(),
+    )
 }
 
 impl<'a> Start<'a> {
@@ -61,10 +73,21 @@ impl<'a> Start<'a> {
             on_death: GateDeath::Kill,
             audit: GateAudit::Off,
         };
-        Self { plan, outside: Vec::new(), inside, audit: None, wrap: "exec".into(), sandbox: sleeper() }
+        Self {
+            plan,
+            outside: Vec::new(),
+            inside,
+            audit: None,
+            wrap: "exec".into(),
+            sandbox: sleeper(),
+        }
     }
 
-    pub fn published(mut self, published: Vec<GatePublished>, outside: Vec<BorrowedFd<'a>>) -> Self {
+    pub fn published(
+        mut self,
+        published: Vec<GatePublished>,
+        outside: Vec<BorrowedFd<'a>>,
+    ) -> Self {
         (self.plan.published, self.outside) = (published, outside);
         self
     }
@@ -90,7 +113,11 @@ impl<'a> Start<'a> {
     /// Everything handed over, the answer not awaited.
     pub fn unready(self) -> Gate {
         let (process, control) = spawn(&self.wrap);
-        let gate = Gate { process, sandbox: self.sandbox, control };
+        let gate = Gate {
+            process,
+            sandbox: self.sandbox,
+            control,
+        };
         let mut fds: Vec<BorrowedFd<'_>> = self.audit.into_iter().collect();
         fds.extend(&self.outside);
         let mut message = vec![b'P'];
@@ -125,14 +152,22 @@ impl Gate {
     /// Waits for its end: how, and what it said.
     pub fn end(&mut self) -> (ExitStatus, String) {
         let mut said = String::new();
-        self.process.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        self.process
+            .0
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut said)
+            .unwrap();
         (self.process.0.wait().unwrap(), said)
     }
 
     /// A line of its `/proc/PID/status`.
     pub fn status(&self, key: &str) -> String {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
         line.unwrap().trim().to_owned()
     }
 }
@@ -142,7 +177,12 @@ pub fn endpoint(inside: &TcpListener, upstream: Upstream) -> GateEndpoint {
         Upstream::Address(address) => address.to_string(),
         Upstream::Name { host, port } => format!("{host}:{port}"),
     };
-    GateEndpoint { display, inside: vec![inside.local_addr().unwrap()], upstream, public: false }
+    GateEndpoint {
+        display,
+        inside: vec![inside.local_addr().unwrap()],
+        upstream,
+        public: false,
+    }
 }
 
 pub fn listener() -> TcpListener {
@@ -155,7 +195,10 @@ pub fn dial(address: SocketAddr) -> TcpStream {
 }
 
 pub fn accept(listener: &TcpListener) -> TcpStream {
-    assert!(poll(&mut [Watch::readable(listener.as_fd())], Some(PATIENCE)).unwrap(), "nobody came");
+    assert!(
+        poll(&mut [Watch::readable(listener.as_fd())], Some(PATIENCE)).unwrap(),
+        "nobody came"
+    );
     patient(listener.accept().unwrap().0)
 }
 
@@ -168,7 +211,10 @@ pub fn patient(stream: TcpStream) -> TcpStream {
 /// One endpoint at a listener of ours: the gate, where the sandbox dials, where we answer.
 pub fn one_endpoint() -> (Gate, SocketAddr, TcpListener) {
     let (inside, upstream) = (listener(), listener());
-    let endpoints = vec![endpoint(&inside, Upstream::Address(upstream.local_addr().unwrap()))];
+    let endpoints = vec![endpoint(
+        &inside,
+        Upstream::Address(upstream.local_addr().unwrap()),
+    )];
     let gate = Start::new(endpoints, vec![inside.as_fd()]).ready();
     (gate, inside.local_addr().unwrap(), upstream)
 }
@@ -190,7 +236,11 @@ pub fn root_or_skip() -> bool {
     if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
         return true;
     }
-    assert_ne!(std::env::var("AIRTIGHT_MUST_RUN").as_deref(), Ok("1"), "needs root");
+    assert_ne!(
+        std::env::var("AIRTIGHT_MUST_RUN").as_deref(),
+        Ok("1"),
+        "needs root"
+    );
     eprintln!("skipped: needs root");
     false
 }

@@ -14,7 +14,9 @@ use super::{Failure, Result};
 pub(super) fn sing(probes: &[Probe]) -> Result<()> {
     for probe in probes {
         if attempt(*probe)? {
-            return Err(Failure::Said(format!("the confinement does not hold: {probe:?} should have failed and did not")));
+            return Err(Failure::Said(format!(
+                "the confinement does not hold: {probe:?} should have failed and did not"
+            )));
         }
     }
     Ok(())

@@ -37,7 +37,12 @@ pub(super) fn landlock(rules: &LandlockRules) -> Result<()> {
     for path in &rules.devices {
         list.push(rule(&root, path, Rights::Device)?);
     }
-    let excluded: Vec<&Path> = rules.write.iter().chain(&rules.no_execute).map(PathBuf::as_path).collect();
+    let excluded: Vec<&Path> = rules
+        .write
+        .iter()
+        .chain(&rules.no_execute)
+        .map(PathBuf::as_path)
+        .collect();
     executable(&root, Path::new("/"), &excluded, &mut list)?;
     let ports: Vec<u16> = rules.bind_tcp.iter().copied().collect();
     restrict(&Restriction {
@@ -53,7 +58,12 @@ pub(super) fn landlock(rules: &LandlockRules) -> Result<()> {
 
 /// Grants execute below `directory`, but not below anything excluded: a rule covers the mounts below it too, so where something excluded lies
 /// further down each sibling along the way gets a rule of its own.
-fn executable(root: &OwnedFd, directory: &Path, excluded: &[&Path], list: &mut Vec<Rule>) -> Result<()> {
+fn executable(
+    root: &OwnedFd,
+    directory: &Path,
+    excluded: &[&Path],
+    list: &mut Vec<Rule>,
+) -> Result<()> {
     if excluded.contains(&directory) {
         return Ok(());
     }
@@ -66,12 +76,19 @@ fn executable(root: &OwnedFd, directory: &Path, excluded: &[&Path], list: &mut V
         let at = open::open_beneath(root, inside(&path), OFlag::O_PATH | OFlag::O_NOFOLLOW)?;
         match directory::kind(&at)? {
             Kind::Directory => executable(root, &path, excluded, list)?,
-            Kind::File if !excluded.contains(&path.as_path()) => list.push(Rule { at, directory: false, rights: Rights::ReadExecute }),
+            Kind::File if !excluded.contains(&path.as_path()) => list.push(Rule {
+                at,
+                directory: false,
+                rights: Rights::ReadExecute,
+            }),
             // Links are followed to a file that has its own rule.
             Kind::File | Kind::Character(..) | Kind::Other => {}
         }
         if list.len() > MAX_RULES {
-            return Err(Failure::Said(format!("{} holds more than {MAX_RULES} entries beside a writable path", directory.display())));
+            return Err(Failure::Said(format!(
+                "{} holds more than {MAX_RULES} entries beside a writable path",
+                directory.display()
+            )));
         }
     }
     Ok(())
@@ -80,7 +97,10 @@ fn executable(root: &OwnedFd, directory: &Path, excluded: &[&Path], list: &mut V
 fn names(directory: &Path) -> Result<Vec<OsString>> {
     let fail = |error: std::io::Error| Failure::Said(format!("{}: {error}", directory.display()));
     let entries = std::fs::read_dir(directory).map_err(fail)?;
-    let mut names = entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<std::io::Result<Vec<_>>>().map_err(fail)?;
+    let mut names = entries
+        .map(|entry| entry.map(|entry| entry.file_name()))
+        .collect::<std::io::Result<Vec<_>>>()
+        .map_err(fail)?;
     names.sort_unstable();
     Ok(names)
 }
@@ -88,7 +108,11 @@ fn names(directory: &Path) -> Result<Vec<OsString>> {
 fn rule(root: &OwnedFd, path: &Path, rights: Rights) -> Result<Rule> {
     let at = open::open_in_root(root, inside(path), OFlag::O_PATH)?;
     let directory = directory::kind(&at)? == Kind::Directory;
-    Ok(Rule { at, directory, rights })
+    Ok(Rule {
+        at,
+        directory,
+        rights,
+    })
 }
 
 fn inside(path: &Path) -> &Path {

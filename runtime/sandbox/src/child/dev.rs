@@ -25,14 +25,24 @@ const DIRECTORY_BYTES: u64 = 64 << 10;
 
 impl Child<'_> {
     pub(super) fn dev(&self, nodes: &[DeviceNode], shm_bytes: u64) -> Result<()> {
-        let dev = new_tmpfs(DIRECTORY_BYTES, 0o755, Attributes { read_only: false, ..Attributes::DATA })?;
+        let dev = new_tmpfs(
+            DIRECTORY_BYTES,
+            0o755,
+            Attributes {
+                read_only: false,
+                ..Attributes::DATA
+            },
+        )?;
         self.attach_fixed(&dev, "dev")?;
         for node in nodes {
             let (name, number) = identity(*node);
             directory::make_file(&dev, Path::new(name), b"", 0o444)?;
             let tree = mount::clone_tree(device(&Path::new("/dev").join(name), number)?)?;
             mount::set_attributes(&tree, Attributes::DEVICE, None)?;
-            mount::attach(&tree, open::open_beneath(&dev, Path::new(name), OFlag::O_PATH)?)?;
+            mount::attach(
+                &tree,
+                open::open_beneath(&dev, Path::new(name), OFlag::O_PATH)?,
+            )?;
         }
         for (name, target) in LINKS {
             directory::make_link(&dev, Path::new(name), Path::new(target))?;
@@ -40,7 +50,10 @@ impl Child<'_> {
         let pts = directory::make_directory(&dev, Path::new("pts"), 0o755)?;
         // Each mount of devpts is an instance of its own, with no terminal of the host in it.
         let options = [(c"ptmxmode", Some(c"0666")), (c"mode", Some(c"0620"))];
-        mount::attach(mount::new_mount(c"devpts", &options, Attributes::DEVICE)?, &pts)?;
+        mount::attach(
+            mount::new_mount(c"devpts", &options, Attributes::DEVICE)?,
+            &pts,
+        )?;
         let shm = directory::make_directory(&dev, Path::new("shm"), 0o755)?;
         mount::attach(new_tmpfs(shm_bytes, 0o1777, Attributes::DATA)?, &shm)?;
         // Last: nothing can be added or taken away any more.

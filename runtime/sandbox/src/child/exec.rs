@@ -16,12 +16,19 @@ pub(super) fn exec(args: &[String], env: &[String]) -> Failure {
     let Some(name) = args.first() else {
         return Failure::Said("there is no program to execute".into());
     };
-    let fail = |errno| Failure::Exec { program: name.clone(), errno };
+    let fail = |errno| Failure::Exec {
+        program: name.clone(),
+        errno,
+    };
     let program = match find(name, env) {
         Ok(program) => program,
         Err(errno) => return fail(errno),
     };
-    let strings = |list: &[String]| list.iter().map(|text| CString::new(text.as_str())).collect::<Result<Vec<_>, _>>();
+    let strings = |list: &[String]| {
+        list.iter()
+            .map(|text| CString::new(text.as_str()))
+            .collect::<Result<Vec<_>, _>>()
+    };
     match (CString::new(program), strings(args), strings(env)) {
         (Ok(program), Ok(args), Ok(env)) => fail(process::exec(&program, &args, &env).errno),
         _ => fail(Errno::EINVAL),
@@ -36,12 +43,20 @@ fn find(name: &str, env: &[String]) -> Result<String, Errno> {
     if name.is_empty() {
         return Err(Errno::ENOENT);
     }
-    let path = env.iter().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
+    let path = env
+        .iter()
+        .find_map(|entry| entry.strip_prefix("PATH="))
+        .unwrap_or(DEFAULT_PATH);
     let mut error = Errno::ENOENT;
     for directory in path.split(':') {
-        let candidate = format!("{}/{name}", if directory.is_empty() { "." } else { directory });
+        let candidate = format!(
+            "{}/{name}",
+            if directory.is_empty() { "." } else { directory }
+        );
         match std::fs::metadata(&candidate) {
-            Ok(found) if found.is_file() && found.permissions().mode() & 0o111 != 0 => return Ok(candidate),
+            Ok(found) if found.is_file() && found.permissions().mode() & 0o111 != 0 => {
+                return Ok(candidate);
+            }
             Ok(_) => error = Errno::EACCES,
             Err(_) => {}
         }
@@ -58,8 +73,18 @@ mod tests {
         let env = |path: &str| vec![format!("PATH={path}")];
         for (name, program, env, want) in [
             ("a path", "/no/such", env("/bin"), Ok("/no/such".to_owned())),
-            ("a name", "sh", env("/nowhere:/bin"), Ok("/bin/sh".to_owned())),
-            ("missing", "no-such-program", env("/bin"), Err(Errno::ENOENT)),
+            (
+                "a name",
+                "sh",
+                env("/nowhere:/bin"),
+                Ok("/bin/sh".to_owned()),
+            ),
+            (
+                "missing",
+                "no-such-program",
+                env("/bin"),
+                Err(Errno::ENOENT),
+            ),
             ("not executable", "passwd", env("/etc"), Err(Errno::EACCES)),
             ("empty", "", env("/bin"), Err(Errno::ENOENT)),
         ] {

@@ -67,15 +67,27 @@ pub(crate) struct Child<'a> {
 /// Carries the plan's child steps out; ends in the payload's program or in [`process::exit_now`].
 pub(crate) fn run(inputs: Inputs<'_>) -> ! {
     let plan = inputs.plan;
-    let mut child =
-        Child { inputs, sent: Vec::new().into_iter(), rootfs: None, empty: None, proc: None, files: Vec::new() };
+    let mut child = Child {
+        inputs,
+        sent: Vec::new().into_iter(),
+        rootfs: None,
+        empty: None,
+        proc: None,
+        files: Vec::new(),
+    };
     for step in &plan.child {
         let done = child.apply(step).and_then(|()| child.stamp(step));
         if let Err(failure) = done {
             let message = match failure {
                 Failure::Exec { program, errno } => Message::NoExec { program, errno },
-                Failure::Sys(error) => Message::Failed { step: name(step), message: error.to_string() },
-                Failure::Said(message) => Message::Failed { step: name(step), message },
+                Failure::Sys(error) => Message::Failed {
+                    step: name(step),
+                    message: error.to_string(),
+                },
+                Failure::Said(message) => Message::Failed {
+                    step: name(step),
+                    message,
+                },
             };
             // A parent that is gone cannot be told, and its death is ours.
             drop(rendezvous::tell(&child.inputs.sock, &message));
@@ -92,22 +104,37 @@ impl Child<'_> {
             ChildStep::DieWithParent => process::die_with_parent()?,
             ChildStep::JoinCgroups => cgroup::join(self.inputs.cgroups)?,
             ChildStep::UnshareCgroup => namespace::unshare(CloneFlags::CLONE_NEWCGROUP)?,
-            ChildStep::AwaitParent => self.sent = rendezvous::await_release(&self.inputs.sock)?.into_iter(),
+            ChildStep::AwaitParent => {
+                self.sent = rendezvous::await_release(&self.inputs.sock)?.into_iter()
+            }
             ChildStep::BecomeNamespaceRoot => credentials::set_ids(0, 0, Some(&[]))?,
             ChildStep::SlavePropagation => airtight_sys::mount::slave_propagation()?,
             ChildStep::Loopback { addresses } => network::loopback(addresses)?,
             ChildStep::Sysctl { path, value } => mounts::sysctl(path, value)?,
             ChildStep::GateSockets { listen } => network::gate_sockets(self.inputs.gate, listen)?,
-            ChildStep::Rootfs { layers, count, top, bottom } => self.rootfs(layers.as_deref(), *count, top, bottom)?,
+            ChildStep::Rootfs {
+                layers,
+                count,
+                top,
+                bottom,
+            } => self.rootfs(layers.as_deref(), *count, top, bottom)?,
             ChildStep::Proc => self.proc()?,
             ChildStep::MaskProc { path, directory } => self.mask(path, *directory)?,
             ChildStep::Dev { nodes, shm_bytes } => self.dev(nodes, *shm_bytes)?,
             ChildStep::Tmpfs { path, bytes, mode } => self.tmpfs(path, *bytes, *mode)?,
-            ChildStep::Volume { source, destination, read_only } => self.volume(source.as_deref(), destination, *read_only)?,
+            ChildStep::Volume {
+                source,
+                destination,
+                read_only,
+            } => self.volume(source.as_deref(), destination, *read_only)?,
             ChildStep::PivotRoot => self.pivot()?,
             ChildStep::VerifyMounts => mounts::verify()?,
             ChildStep::Hostname { name } => namespace::set_hostname(name)?,
-            ChildStep::Rlimit { resource, soft, hard } => confine::rlimit(*resource, *soft, *hard)?,
+            ChildStep::Rlimit {
+                resource,
+                soft,
+                hard,
+            } => confine::rlimit(*resource, *soft, *hard)?,
             ChildStep::SessionKeyring => process::new_session_keyring()?,
             ChildStep::Umask { mask } => process::set_umask(*mask),
             ChildStep::Terminal => {
@@ -119,7 +146,9 @@ impl Child<'_> {
             ChildStep::CloseDescriptors => self.close_descriptors()?,
             ChildStep::WorkingDirectory { path } => process::change_directory(path)?,
             ChildStep::DropBoundingSet => process::drop_bounding_set()?,
-            ChildStep::SetIds { uid, gid, groups } => credentials::set_ids(*uid, *gid, groups.as_deref())?,
+            ChildStep::SetIds { uid, gid, groups } => {
+                credentials::set_ids(*uid, *gid, groups.as_deref())?
+            }
             ChildStep::ClearCapabilities => credentials::clear_capabilities()?,
             ChildStep::SecureBits => process::lock_securebits()?,
             ChildStep::NoNewPrivs => process::set_no_new_privs()?,
@@ -170,7 +199,13 @@ impl Child<'_> {
 
     fn stamp(&self, step: &ChildStep) -> Result<()> {
         if self.inputs.timings {
-            rendezvous::tell(&self.inputs.sock, &Message::Stamp { step: name(step), at: process::now() })?;
+            rendezvous::tell(
+                &self.inputs.sock,
+                &Message::Stamp {
+                    step: name(step),
+                    at: process::now(),
+                },
+            )?;
         }
         Ok(())
     }
@@ -179,7 +214,9 @@ impl Child<'_> {
 /// The step's name as the plan's JSON has it: the first word of its `Debug`, for messages.
 fn name(step: &ChildStep) -> String {
     let shown = format!("{step:?}");
-    let end = shown.find(|c: char| !c.is_alphanumeric()).unwrap_or(shown.len());
+    let end = shown
+        .find(|c: char| !c.is_alphanumeric())
+        .unwrap_or(shown.len());
     shown.get(..end).unwrap_or_default().to_owned()
 }
 

@@ -21,7 +21,9 @@ const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY);
 
 impl Child<'_> {
     pub(super) fn root(&self) -> Result<&OwnedFd> {
-        self.rootfs.as_ref().ok_or_else(|| Failure::Said("there is no root yet".into()))
+        self.rootfs
+            .as_ref()
+            .ok_or_else(|| Failure::Said("there is no root yet".into()))
     }
 
     /// Attaches over a directory of `top`, which an image cannot have made a link.
@@ -38,14 +40,23 @@ impl Child<'_> {
     }
 
     pub(super) fn mask(&self, path: &Path, directory: bool) -> Result<()> {
-        let proc = self.proc.as_ref().ok_or_else(|| Failure::Said("there is no /proc yet".into()))?;
+        let proc = self
+            .proc
+            .as_ref()
+            .ok_or_else(|| Failure::Said("there is no /proc yet".into()))?;
         let target = match open::open_beneath(proc, path, OFlag::O_PATH | OFlag::O_NOFOLLOW) {
             // What this procfs does not have needs no cover: it is a new one, and the probe read the host's.
-            Err(SysError { errno: Errno::ENOENT, .. }) => return Ok(()),
+            Err(SysError {
+                errno: Errno::ENOENT,
+                ..
+            }) => return Ok(()),
             other => other?,
         };
         let cover = if directory {
-            let empty = self.empty.as_ref().ok_or_else(|| Failure::Said("there is no empty directory".into()))?;
+            let empty = self
+                .empty
+                .as_ref()
+                .ok_or_else(|| Failure::Said("there is no empty directory".into()))?;
             mount::clone_tree(empty)?
         } else {
             mount::clone_tree(device(Path::new("/dev/null"), (1, 3))?)?
@@ -60,36 +71,66 @@ impl Child<'_> {
         Ok(mount::attach(&made, &target)?)
     }
 
-    pub(super) fn volume(&mut self, source: Option<&Path>, destination: &Path, read_only: bool) -> Result<()> {
-        let attributes = if read_only { Attributes::FIXED } else { Attributes::DATA };
+    pub(super) fn volume(
+        &mut self,
+        source: Option<&Path>,
+        destination: &Path,
+        read_only: bool,
+    ) -> Result<()> {
+        let attributes = if read_only {
+            Attributes::FIXED
+        } else {
+            Attributes::DATA
+        };
         let tree = match source {
             Some(path) => own_tree(path, attributes)?,
             None => {
-                let sent = self.sent.next().ok_or_else(|| Failure::Said("a volume did not come".into()))?;
+                let sent = self
+                    .sent
+                    .next()
+                    .ok_or_else(|| Failure::Said("a volume did not come".into()))?;
                 mount::set_attributes(&sent, attributes, None)?;
                 sent
             }
         };
         let target = self.open_destination(destination, OFlag::O_PATH)?;
-        let (from, to) = (directory::kind(&tree)? == Kind::Directory, directory::kind(&target)? == Kind::Directory);
+        let (from, to) = (
+            directory::kind(&tree)? == Kind::Directory,
+            directory::kind(&target)? == Kind::Directory,
+        );
         if from != to {
             let kind = |directory| if directory { "a directory" } else { "a file" };
-            return Err(Failure::Said(format!("{destination:?} is {} in the image and {} on the host", kind(to), kind(from))));
+            return Err(Failure::Said(format!(
+                "{destination:?} is {} in the image and {} on the host",
+                kind(to),
+                kind(from)
+            )));
         }
         Ok(mount::attach(&tree, &target)?)
     }
 
     /// A destination that the operator chose: links of the image resolve inside the root.
     fn open_destination(&self, path: &Path, flags: OFlag) -> Result<OwnedFd> {
-        Ok(open::open_in_root(self.root()?, path.strip_prefix("/").unwrap_or(path), flags)?)
+        Ok(open::open_in_root(
+            self.root()?,
+            path.strip_prefix("/").unwrap_or(path),
+            flags,
+        )?)
     }
 }
 
 /// A memory file system with a cap on its bytes and, since each inode costs kernel memory too, on their number.
 pub(super) fn new_tmpfs(bytes: u64, mode: u32, attributes: Attributes) -> Result<OwnedFd> {
-    let (size, mode) = (mount::option(&bytes.to_string())?, mount::option(&format!("{mode:o}"))?);
+    let (size, mode) = (
+        mount::option(&bytes.to_string())?,
+        mount::option(&format!("{mode:o}"))?,
+    );
     let inodes = mount::option(&(bytes / 4096).clamp(64, 1 << 20).to_string())?;
-    let options = [(c"size", Some(size.as_c_str())), (c"mode", Some(mode.as_c_str())), (c"nr_inodes", Some(inodes.as_c_str()))];
+    let options = [
+        (c"size", Some(size.as_c_str())),
+        (c"mode", Some(mode.as_c_str())),
+        (c"nr_inodes", Some(inodes.as_c_str())),
+    ];
     Ok(mount::new_mount(c"tmpfs", &options, attributes)?)
 }
 
@@ -98,7 +139,14 @@ pub(super) fn device(path: &Path, number: (u64, u64)) -> Result<OwnedFd> {
     let node = directory::open_path(path, OFlag::O_PATH)?;
     match directory::kind(&node)? {
         Kind::Character(major, minor) if (major, minor) == number => Ok(node),
-        other => Err(Failure::Said(format!("{} is {other:?} and not the device {}:{}", path.display(), number.0, number.1))),
+        other @ (Kind::Directory | Kind::File | Kind::Character(..) | Kind::Other) => {
+            Err(Failure::Said(format!(
+                "{} is {other:?} and not the device {}:{}",
+                path.display(),
+                number.0,
+                number.1
+            )))
+        }
     }
 }
 
@@ -110,25 +158,41 @@ pub(super) fn sysctl(path: &Path, value: &str) -> Result<()> {
     }
     let file = open::open_beneath(&proc, &Path::new("sys").join(path), OFlag::O_WRONLY)?;
     if process::filesystem_type(&file)? != PROC_SUPER_MAGIC {
-        return Err(Failure::Said(format!("/proc/sys/{} is not procfs", path.display())));
+        return Err(Failure::Said(format!(
+            "/proc/sys/{} is not procfs",
+            path.display()
+        )));
     }
-    Ok(directory::write_value(file.as_fd(), value.as_bytes(), &path.display().to_string())?)
+    Ok(directory::write_value(
+        file.as_fd(),
+        value.as_bytes(),
+        &path.display().to_string(),
+    )?)
 }
 
 /// What is in place now is what was planned, and the root takes no write.
 pub(super) fn verify() -> Result<()> {
-    for (path, magic, name) in
-        [("/", OVERLAYFS_SUPER_MAGIC, "overlay"), ("/proc", PROC_SUPER_MAGIC, "proc"), ("/dev", TMPFS_MAGIC, "tmpfs")]
-    {
+    for (path, magic, name) in [
+        ("/", OVERLAYFS_SUPER_MAGIC, "overlay"),
+        ("/proc", PROC_SUPER_MAGIC, "proc"),
+        ("/dev", TMPFS_MAGIC, "tmpfs"),
+    ] {
         let found = process::filesystem_type(directory::open_path(Path::new(path), DIRECTORY)?)?;
         if found != magic {
-            return Err(Failure::Said(format!("{path} should be {name} and is of type {found:#x}")));
+            return Err(Failure::Said(format!(
+                "{path} should be {name} and is of type {found:#x}"
+            )));
         }
     }
     let root = directory::open_path(Path::new("/"), DIRECTORY)?;
     match directory::make_file(&root, Path::new(".airtight-verify"), b"", 0o600) {
-        Err(SysError { errno: Errno::EROFS, .. }) => Ok(()),
-        Err(error) => Err(Failure::Said(format!("a write to / should be refused as read-only: {error}"))),
+        Err(SysError {
+            errno: Errno::EROFS,
+            ..
+        }) => Ok(()),
+        Err(error) => Err(Failure::Said(format!(
+            "a write to / should be refused as read-only: {error}"
+        ))),
         Ok(()) => Err(Failure::Said("/ takes writes".into())),
     }
 }

@@ -22,16 +22,25 @@ pub(super) fn loopback(addresses: &[IpAddr]) -> Result<()> {
 
 /// Makes the listeners inside, hands them over and waits for READY: the payload never runs with a gate that does not serve.
 pub(super) fn gate_sockets(gate: Option<&OwnedFd>, listen: &[SocketAddr]) -> Result<()> {
-    let gate = gate.ok_or_else(|| Failure::Said("there is no gate to give the sockets to".into()))?;
+    let gate =
+        gate.ok_or_else(|| Failure::Said("there is no gate to give the sockets to".into()))?;
     if listen.len() > MAX_FDS {
-        return Err(Failure::Said(format!("{} listeners are more than one message carries ({MAX_FDS})", listen.len())));
+        return Err(Failure::Said(format!(
+            "{} listeners are more than one message carries ({MAX_FDS})",
+            listen.len()
+        )));
     }
-    let listeners = listen.iter().map(|address| tcp_listen(address, BACKLOG)).collect::<airtight_sys::Result<Vec<_>>>()?;
+    let listeners = listen
+        .iter()
+        .map(|address| tcp_listen(address, BACKLOG))
+        .collect::<airtight_sys::Result<Vec<_>>>()?;
     let borrowed: Vec<BorrowedFd<'_>> = listeners.iter().map(AsFd::as_fd).collect();
     send_fds(gate, b"L", &borrowed)?;
     let mut answer = [0_u8; 1];
     match recv_fds(gate, &mut answer, 0)? {
         (1, _) if answer == *b"R" => Ok(()),
-        _ => Err(Failure::Said("the gate is not ready; its own line says why".into())),
+        _ => Err(Failure::Said(
+            "the gate is not ready; its own line says why".into(),
+        )),
     }
 }

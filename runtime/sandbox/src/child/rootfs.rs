@@ -21,29 +21,55 @@ const SCRATCH_POINTS: [&str; 4] = ["/tmp", "/mnt", "/sys", "/var"];
 const SCRATCH_SIZE: &std::ffi::CStr = c"1m";
 
 impl Child<'_> {
-    pub(super) fn rootfs(&mut self, layers: Option<&[PathBuf]>, count: usize, top: &[TopEntry], bottom: &[BottomEntry]) -> Result<()> {
+    pub(super) fn rootfs(
+        &mut self,
+        layers: Option<&[PathBuf]>,
+        count: usize,
+        top: &[TopEntry],
+        bottom: &[BottomEntry],
+    ) -> Result<()> {
         // Before the scratch file system hides what may lie below its mount point.
         let trees = match layers {
-            Some(paths) => paths.iter().map(|path| own_tree(path, Attributes::CODE)).collect::<Result<Vec<_>>>()?,
+            Some(paths) => paths
+                .iter()
+                .map(|path| own_tree(path, Attributes::CODE))
+                .collect::<Result<Vec<_>>>()?,
             None => self.sent.by_ref().take(count).collect(),
         };
         if trees.len() != count || count == 0 {
-            return Err(Failure::Said(format!("{count} layers were planned and {} came", trees.len())));
+            return Err(Failure::Said(format!(
+                "{count} layers were planned and {} came",
+                trees.len()
+            )));
         }
         self.find_file_volumes()?;
 
         let scratch = scratch()?;
         directory::enter(&scratch)?;
-        self.empty = Some(directory::make_directory(&scratch, Path::new("empty"), 0o555)?);
-        make_top(&directory::make_directory(&scratch, Path::new("top"), 0o755)?, top)?;
-        self.make_bottom(&directory::make_directory(&scratch, Path::new("bottom"), 0o755)?, bottom)?;
+        self.empty = Some(directory::make_directory(
+            &scratch,
+            Path::new("empty"),
+            0o555,
+        )?);
+        make_top(
+            &directory::make_directory(&scratch, Path::new("top"), 0o755)?,
+            top,
+        )?;
+        self.make_bottom(
+            &directory::make_directory(&scratch, Path::new("bottom"), 0o755)?,
+            bottom,
+        )?;
         for (number, tree) in trees.iter().enumerate() {
             let point = directory::make_directory(&scratch, Path::new(&number.to_string()), 0o755)?;
             mount::attach(tree, &point)?;
         }
         directory::make_directory(&scratch, Path::new("root"), 0o755)?;
         mount::overlay(&lower(count), "root")?;
-        self.rootfs = Some(open::open_beneath(&scratch, Path::new("root"), OFlag::O_PATH | OFlag::O_DIRECTORY)?);
+        self.rootfs = Some(open::open_beneath(
+            &scratch,
+            Path::new("root"),
+            OFlag::O_PATH | OFlag::O_DIRECTORY,
+        )?);
         Ok(())
     }
 
@@ -51,10 +77,20 @@ impl Child<'_> {
     fn find_file_volumes(&mut self) -> Result<()> {
         let mut sent = self.sent.as_slice().iter();
         for step in &self.inputs.plan.child {
-            if let airtight_plan::ChildStep::Volume { source, destination, .. } = step {
+            if let airtight_plan::ChildStep::Volume {
+                source,
+                destination,
+                ..
+            } = step
+            {
                 let kind = match source {
-                    Some(path) => directory::kind(directory::open_path_follow(path, OFlag::O_PATH)?)?,
-                    None => directory::kind(sent.next().ok_or_else(|| Failure::Said("a volume did not come".into()))?)?,
+                    Some(path) => {
+                        directory::kind(directory::open_path_follow(path, OFlag::O_PATH)?)?
+                    }
+                    None => directory::kind(
+                        sent.next()
+                            .ok_or_else(|| Failure::Said("a volume did not come".into()))?,
+                    )?,
                 };
                 if kind != Kind::Directory {
                     self.files.push(destination.clone());
@@ -81,7 +117,10 @@ impl Child<'_> {
     }
 
     pub(super) fn pivot(&mut self) -> Result<()> {
-        let rootfs = self.rootfs.take().ok_or_else(|| Failure::Said("there is no root to change to".into()))?;
+        let rootfs = self
+            .rootfs
+            .take()
+            .ok_or_else(|| Failure::Said("there is no root to change to".into()))?;
         directory::enter(&rootfs)?;
         mount::pivot_to_working_directory()?;
         Ok(())
@@ -100,8 +139,15 @@ fn lower(count: usize) -> String {
 }
 
 fn scratch() -> Result<OwnedFd> {
-    let attributes = Attributes { read_only: false, ..Attributes::DATA };
-    let scratch = mount::new_mount(c"tmpfs", &[(c"size", Some(SCRATCH_SIZE)), (c"mode", Some(c"0755"))], attributes)?;
+    let attributes = Attributes {
+        read_only: false,
+        ..Attributes::DATA
+    };
+    let scratch = mount::new_mount(
+        c"tmpfs",
+        &[(c"size", Some(SCRATCH_SIZE)), (c"mode", Some(c"0755"))],
+        attributes,
+    )?;
     for point in SCRATCH_POINTS {
         let opened = directory::open_path(Path::new(point), OFlag::O_PATH | OFlag::O_DIRECTORY);
         match opened {
@@ -109,11 +155,16 @@ fn scratch() -> Result<OwnedFd> {
                 mount::attach(&scratch, &target)?;
                 return Ok(scratch);
             }
-            Err(SysError { errno: Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP, .. }) => {}
+            Err(SysError {
+                errno: Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP,
+                ..
+            }) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Err(Failure::Said(format!("none of {SCRATCH_POINTS:?} is a directory on this host")))
+    Err(Failure::Said(format!(
+        "none of {SCRATCH_POINTS:?} is a directory on this host"
+    )))
 }
 
 /// A detached copy of a tree of the host, made in this mount namespace.
@@ -141,7 +192,11 @@ fn make_top(top: &OwnedFd, entries: &[TopEntry]) -> Result<()> {
 }
 
 fn make_parents(at: impl AsFd + Copy, path: &Path) -> Result<()> {
-    let mut parents: Vec<&Path> = relative(path).ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()).collect();
+    let mut parents: Vec<&Path> = relative(path)
+        .ancestors()
+        .skip(1)
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .collect();
     parents.reverse();
     for parent in parents {
         make_directory(at, parent, 0o755)?;
@@ -156,7 +211,10 @@ fn make_directory(at: impl AsFd, path: &Path, mode: u32) -> Result<()> {
 /// Two entries may share a parent; the plan's paths are ours and this tree is fresh, so what exists is what was just made.
 fn allow_existing(result: airtight_sys::Result<()>) -> Result<()> {
     match result {
-        Err(SysError { errno: Errno::EEXIST, .. }) => Ok(()),
+        Err(SysError {
+            errno: Errno::EEXIST,
+            ..
+        }) => Ok(()),
         other => Ok(other?),
     }
 }

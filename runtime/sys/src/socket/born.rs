@@ -40,8 +40,8 @@ pub fn inherited(number: RawFd) -> Result<OwnedFd> {
 /// # Errors
 /// `getrlimit(2)`'s, `setrlimit(2)`'s.
 pub fn raise_open_files() -> Result<u64> {
-    let (_, hard) =
-        getrlimit(Resource::RLIMIT_NOFILE).map_err(|errno| failed("getrlimit", "RLIMIT_NOFILE", errno))?;
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)
+        .map_err(|errno| failed("getrlimit", "RLIMIT_NOFILE", errno))?;
     set_rlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| hard)
 }
 
@@ -86,6 +86,14 @@ pub fn fork_run(run: impl FnOnce() -> u8) -> Result<OwnedFd> {
 /// # Errors
 /// `setns(2)`'s.
 pub fn enter_network(pidfd: impl AsFd) -> Result<()> {
-    setns(&pidfd, CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET)
-        .map_err(|errno| failed("setns", &format!("pidfd {}, CLONE_NEWUSER|CLONE_NEWNET", pidfd.as_fd().as_raw_fd()), errno))
+    setns(&pidfd, CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET).map_err(|errno| {
+        failed(
+            "setns",
+            &format!(
+                "pidfd {}, CLONE_NEWUSER|CLONE_NEWNET",
+                pidfd.as_fd().as_raw_fd()
+            ),
+            errno,
+        )
+    })
 }

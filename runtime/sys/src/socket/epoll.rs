@@ -63,7 +63,10 @@ impl Epoll {
         let flags = match interest {
             Interest::Readable => EpollFlags::EPOLLIN,
             Interest::Edges => {
-                EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET
+                EpollFlags::EPOLLIN
+                    | EpollFlags::EPOLLOUT
+                    | EpollFlags::EPOLLRDHUP
+                    | EpollFlags::EPOLLET
             }
         };
         self.0
@@ -76,14 +79,21 @@ impl Epoll {
     /// # Errors
     /// `epoll_ctl(2)`'s.
     pub fn remove(&self, fd: impl AsFd) -> Result<()> {
-        self.0.delete(fd).map_err(|errno| failed("epoll_ctl", "EPOLL_CTL_DEL", errno))
+        self.0
+            .delete(fd)
+            .map_err(|errno| failed("epoll_ctl", "EPOLL_CTL_DEL", errno))
     }
 
     /// Waits for at most `millis` milliseconds (`None`: for ever) and appends what happened to `into`.
     ///
     /// # Errors
     /// `epoll_wait(2)`'s but `EINTR`, which is no event.
-    pub fn wait(&self, watch: &mut Watch, millis: Option<u32>, into: &mut Vec<Event>) -> Result<()> {
+    pub fn wait(
+        &self,
+        watch: &mut Watch,
+        millis: Option<u32>,
+        into: &mut Vec<Event>,
+    ) -> Result<()> {
         let timeout = millis.map_or(EpollTimeout::NONE, |millis| {
             EpollTimeout::try_from(millis).unwrap_or(EpollTimeout::MAX)
         });

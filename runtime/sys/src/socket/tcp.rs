@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{
-    AddressFamily, Backlog, MsgFlags, Shutdown, SockFlag, SockType, SockaddrStorage, accept4, bind, connect,
-    getsockname, getsockopt, listen, recv, send, setsockopt, shutdown, socket, sockopt,
+    AddressFamily, Backlog, MsgFlags, Shutdown, SockFlag, SockType, SockaddrStorage, accept4, bind,
+    connect, getsockname, getsockopt, listen, recv, send, setsockopt, shutdown, socket, sockopt,
 };
 
 use super::failed;
@@ -22,12 +22,21 @@ pub enum Connecting {
 }
 
 fn family(address: &SocketAddr) -> AddressFamily {
-    if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+    if address.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    }
 }
 
 fn new_socket(address: &SocketAddr, kind: SockType) -> Result<OwnedFd> {
-    socket(family(address), kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)
-        .map_err(|errno| failed("socket", &format!("{:?}, {kind:?}", family(address)), errno))
+    socket(
+        family(address),
+        kind,
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        None,
+    )
+    .map_err(|errno| failed("socket", &format!("{:?}, {kind:?}", family(address)), errno))
 }
 
 /// A TCP socket of `address`'s family.
@@ -158,7 +167,8 @@ pub fn give(fd: impl AsFd, bytes: &[u8]) -> Result<Option<usize>> {
 /// # Errors
 /// `shutdown(2)`'s, `ENOTCONN` if the connection is gone.
 pub fn shutdown_write(fd: impl AsFd) -> Result<()> {
-    shutdown(fd.as_fd().as_raw_fd(), Shutdown::Write).map_err(|errno| failed("shutdown", "SHUT_WR", errno))
+    shutdown(fd.as_fd().as_raw_fd(), Shutdown::Write)
+        .map_err(|errno| failed("shutdown", "SHUT_WR", errno))
 }
 
 /// Makes the next close send RST and drop what is unsent.
@@ -166,8 +176,12 @@ pub fn shutdown_write(fd: impl AsFd) -> Result<()> {
 /// # Errors
 /// `setsockopt(2)`'s.
 pub fn reset_on_close(fd: impl AsFd) -> Result<()> {
-    let now = libc::linger { l_onoff: 1, l_linger: 0 };
-    setsockopt(&fd, sockopt::Linger, &now).map_err(|errno| failed("setsockopt(SO_LINGER)", "0", errno))
+    let now = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    setsockopt(&fd, sockopt::Linger, &now)
+        .map_err(|errno| failed("setsockopt(SO_LINGER)", "0", errno))
 }
 
 /// Small writes leave at once.
@@ -175,7 +189,8 @@ pub fn reset_on_close(fd: impl AsFd) -> Result<()> {
 /// # Errors
 /// `setsockopt(2)`'s.
 pub fn no_delay(fd: impl AsFd) -> Result<()> {
-    setsockopt(&fd, sockopt::TcpNoDelay, &true).map_err(|errno| failed("setsockopt(TCP_NODELAY)", "1", errno))
+    setsockopt(&fd, sockopt::TcpNoDelay, &true)
+        .map_err(|errno| failed("setsockopt(TCP_NODELAY)", "1", errno))
 }
 
 /// The error that is pending on the socket, taken from it.
@@ -183,7 +198,9 @@ pub fn no_delay(fd: impl AsFd) -> Result<()> {
 /// # Errors
 /// That error as `connect`'s, or `getsockopt(2)`'s.
 pub fn take_error(fd: impl AsFd) -> Result<()> {
-    match getsockopt(&fd, sockopt::SocketError).map_err(|errno| failed("getsockopt(SO_ERROR)", "", errno))? {
+    match getsockopt(&fd, sockopt::SocketError)
+        .map_err(|errno| failed("getsockopt(SO_ERROR)", "", errno))?
+    {
         0 => Ok(()),
         raw => Err(failed("connect", "", Errno::from_raw(raw))),
     }
@@ -194,8 +211,10 @@ pub fn take_error(fd: impl AsFd) -> Result<()> {
 /// # Errors
 /// `getsockopt(2)`'s: it is no socket at all.
 pub fn is_stream_listener(fd: impl AsFd) -> Result<bool> {
-    let kind = getsockopt(&fd, sockopt::SockType).map_err(|errno| failed("getsockopt(SO_TYPE)", "", errno))?;
-    let accepts = getsockopt(&fd, sockopt::AcceptConn).map_err(|errno| failed("getsockopt(SO_ACCEPTCONN)", "", errno))?;
+    let kind = getsockopt(&fd, sockopt::SockType)
+        .map_err(|errno| failed("getsockopt(SO_TYPE)", "", errno))?;
+    let accepts = getsockopt(&fd, sockopt::AcceptConn)
+        .map_err(|errno| failed("getsockopt(SO_ACCEPTCONN)", "", errno))?;
     Ok(kind == SockType::Stream && accepts)
 }
 
@@ -210,8 +229,14 @@ pub fn local_address(fd: impl AsFd) -> Result<SocketAddr> {
 }
 
 fn socket_address(storage: &SockaddrStorage) -> Option<SocketAddr> {
-    let v4 = storage.as_sockaddr_in().map(|v4| SocketAddr::V4((*v4).into()));
-    v4.or_else(|| storage.as_sockaddr_in6().map(|v6| SocketAddr::V6((*v6).into())))
+    let v4 = storage
+        .as_sockaddr_in()
+        .map(|v4| SocketAddr::V4((*v4).into()));
+    v4.or_else(|| {
+        storage
+            .as_sockaddr_in6()
+            .map(|v6| SocketAddr::V6((*v6).into()))
+    })
 }
 
 /// Every address of this network namespace's interfaces.
@@ -240,8 +265,14 @@ mod tests {
         assert!(!is_stream_listener(tcp_socket(&any).unwrap()).unwrap());
         assert!(!is_stream_listener(udp_connected(&address).unwrap()).unwrap());
         let file = std::fs::File::open("/dev/null").unwrap();
-        assert_eq!(is_stream_listener(&file).unwrap_err().errno, Errno::ENOTSOCK);
-        assert_eq!(tcp_listen(&address, 16).unwrap_err().errno, Errno::EADDRINUSE);
+        assert_eq!(
+            is_stream_listener(&file).unwrap_err().errno,
+            Errno::ENOTSOCK
+        );
+        assert_eq!(
+            tcp_listen(&address, 16).unwrap_err().errno,
+            Errno::EADDRINUSE
+        );
     }
 
     #[test]
@@ -258,12 +289,18 @@ mod tests {
         assert_eq!(take(&server, &mut buf).unwrap(), Some(2));
         assert_eq!(&buf[..2], b"ef");
         assert_eq!(peek(&server, &mut buf).unwrap(), Some(0));
-        assert_eq!(discard(&server, &mut buf[..1]).unwrap_err().errno, Errno::EPROTO);
+        assert_eq!(
+            discard(&server, &mut buf[..1]).unwrap_err().errno,
+            Errno::EPROTO
+        );
     }
 
     #[test]
     fn loopback_is_among_the_host_addresses() {
         let addresses = host_addresses().unwrap();
-        assert!(addresses.contains(&IpAddr::from([127, 0, 0, 1])), "{addresses:?}");
+        assert!(
+            addresses.contains(&IpAddr::from([127, 0, 0, 1])),
+            "{addresses:?}"
+        );
     }
 }

@@ -2,6 +2,10 @@
 //! in `airtight-plan`, and `airtight-sandbox` does it.
 
 #![forbid(unsafe_code)]
+#![expect(
+    rustdoc::broken_intra_doc_links,
+    reason = "the comments of arguments are their help, where a bracket means that a part is optional"
+)]
 
 mod args;
 mod ask;

@@ -1,5 +1,12 @@
 //! The gate in network namespaces that the test made: names through DNS, and ports published into a sandbox. Needs root.
 
+#![expect(
+    clippy::print_stderr,
+    clippy::assertions_on_result_states,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails, its helpers too"
+)]
 #![forbid(unsafe_code)]
 
 mod harness;

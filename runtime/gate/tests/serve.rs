@@ -1,5 +1,12 @@
 //! The gate as the sandbox sees it: what passes, what is refused, how it ends. The built binary, over loopback.
 
+#![expect(
+    clippy::unused_io_amount,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails, its helpers too"
+)]
 #![forbid(unsafe_code)]
 
 mod harness;

@@ -195,7 +195,9 @@ fn privileged_a_terminal_of_its_own_is_one() {
             .args(["-qec", &command, "/dev/null"])
             .output()
             .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).replace(['\r', '\0'], "");
+        let text = String::from_utf8_lossy(&output.stdout)
+            .replace(['\r', '\0'], "")
+            .replace("^@", "");
         let report = parse(output.status.code(), &text, "");
         assert_eq!(report.of("tty").detail, "true", "{text}");
         assert_eq!(report.of("readlink").detail, "/dev/pts/0", "{text}");

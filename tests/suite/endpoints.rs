@@ -136,17 +136,21 @@ fn privileged_refusals_are_told_as_text_and_as_json() {
 }
 
 #[test]
-fn privileged_a_name_that_does_not_resolve_is_told_and_reaches_nothing() {
+fn privileged_a_name_that_does_not_resolve_stops_the_launch() {
     let Some(worlds) = both() else { return };
     for world in &worlds {
-        let report = world
-            .attempt(
-                &["--connect", "no-such-host.invalid:80"],
-                &["echo", "no-such-host.invalid:80"],
-            )
+        let ran = world
+            .run(&["--connect", "no-such-host.invalid:80"], &["say", "ran"])
             .unwrap();
-        assert!(!report.of("echo").ok, "{report:?}");
-        assert!(report.stderr.contains("no-such-host.invalid"), "{report:?}");
+        assert_eq!(ran.code, Some(125), "{ran:?}");
+        assert!(!ran.stdout.contains("ran"), "{ran:?}");
+        let lines: Vec<&str> = ran.stderr.lines().collect();
+        assert!(
+            matches!(lines[..], [problem, fix]
+                if problem.contains("endpoint no-such-host.invalid: ")
+                    && fix.contains("--connect no-such-host.invalid=ADDRESS:PORT")),
+            "{ran:?}"
+        );
     }
 }
 

@@ -87,7 +87,9 @@ impl Server {
                 }
                 Some(Upstream::Name { host, .. }) => {
                     let name = self.resolver.number(host);
-                    match name.and_then(|name| self.resolver.resolve(name, key, &self.epoll, now)) {
+                    match name
+                        .and_then(|name| self.resolver.resolve(name, Some(key), &self.epoll, now))
+                    {
                         Some(resolved) => self.resolved(key, &resolved),
                         None => self.deadlines.push(Reverse((now + DIAL_MAX, key))),
                     }

@@ -32,8 +32,15 @@ pub enum GateError {
     NotListening { want: SocketAddr },
     #[error("the listener for {want} is at {got}")]
     Elsewhere { want: SocketAddr, got: SocketAddr },
+    #[error(
+        "endpoint {host}: {why}\n  fix: correct the name, or give its address: --connect {host}=ADDRESS:PORT"
+    )]
+    Unresolved { host: String, why: &'static str },
     #[error("sockets inside the sandbox: {0}")]
     Nursery(String),
     #[error("a limit of {0} open files is too low to serve")]
     FewDescriptors(u64),
+    /// The sandbox's first process has it, and ends with it as the launch's error.
+    #[error("{0}")]
+    Told(Box<Self>),
 }

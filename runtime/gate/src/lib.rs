@@ -34,6 +34,9 @@ use airtight_sys::socket;
 pub use error::GateError;
 pub use handshake::PLAN_MAX;
 
+/// The longest message that says why the gate does not serve, in bytes with its tag `N`.
+pub const REASON_MAX: usize = 1024;
+
 /// The control socket's number, set by the launcher.
 pub const CONTROL_FD: RawFd = 3;
 
@@ -43,6 +46,14 @@ pub const CONTROL_FD: RawFd = 3;
 /// What was handed over is not what the plan says, a control could not be set, or a socket inside was not to be had.
 pub fn serve() -> Result<(), GateError> {
     let control: OwnedFd = socket::inherited(CONTROL_FD).map_err(GateError::NotStarted)?;
+    // `control` stays open until the end: it is how the launcher may see ours.
+    prepare(&control)
+        .map_err(|error| tell(&control, error))?
+        .run()
+}
+
+/// Up to READY.
+fn prepare(control: &OwnedFd) -> Result<server::Server, GateError> {
     let handed = handshake::receive(control.as_fd())?;
     let open_files = socket::raise_open_files()?;
     let ports = confine::dialled_ports(&handed.plan);
@@ -51,7 +62,21 @@ pub fn serve() -> Result<(), GateError> {
     let nursery = nursery::Nursery::start(&handed.plan, handed.pidfd.as_fd())?;
     let mut server = server::Server::new(handed, nursery, open_files)?;
     confine::confine(landlock_abi, &ports, filter::SERVE)?;
-    socket::send_fds(&control, b"R", &[])?;
-    // `control` stays open: its end is how the launcher may see ours.
-    server.run()
+    server.resolve_all()?;
+    server.open()?;
+    socket::send_fds(control, b"R", &[])?;
+    Ok(server)
+}
+
+/// The sandbox that waits for READY gets the reason instead; where nobody waits, it is this process's own line.
+fn tell(control: &OwnedFd, error: GateError) -> GateError {
+    let mut message = format!("N{error}").into_bytes();
+    message.truncate(REASON_MAX);
+    match error {
+        GateError::NotStarted(_) | GateError::Ended | GateError::SandboxGone => error,
+        error if socket::send_fds(control, &message, &[]).is_ok() => {
+            GateError::Told(Box::new(error))
+        }
+        error => error,
+    }
 }

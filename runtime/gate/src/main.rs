@@ -5,6 +5,8 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use airtight_gate::GateError;
+
 const HELP: &str = "airtight-gate carries the allowed traffic of one sandbox.
 
 It is started by airtight, not by hand: airtight hands it a control socket as descriptor 3.
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
 fn serve() -> ExitCode {
     match airtight_gate::serve() {
         Ok(()) => ExitCode::SUCCESS,
+        Err(GateError::Told(_)) => ExitCode::FAILURE,
         Err(error) => fail(&error.to_string()),
     }
 }

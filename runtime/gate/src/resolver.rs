@@ -103,11 +103,21 @@ impl Resolver {
         self.names.iter().position(|entry| entry.host == host)
     }
 
-    /// The addresses now, or `None`: `waiter` is among those that [`Self::step`] gives them to.
+    /// How many names there are.
+    pub(crate) fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// As the plan has it.
+    pub(crate) fn host(&self, number: usize) -> &str {
+        self.names.get(number).map_or("", |entry| &entry.host)
+    }
+
+    /// The addresses now, or `None`: `waiter`, if there is one, is among those that [`Self::step`] gives them to.
     pub(crate) fn resolve(
         &mut self,
         number: usize,
-        waiter: Key,
+        waiter: Option<Key>,
         epoll: &Epoll,
         now: Instant,
     ) -> Option<Resolved> {
@@ -121,7 +131,7 @@ impl Resolver {
         match &entry.state {
             State::Known { resolved, until } if now < *until => return Some(resolved.clone()),
             State::Asking { .. } => {
-                entry.waiting.push(waiter);
+                entry.waiting.extend(waiter);
                 return None;
             }
             State::Known { .. } | State::Unknown => {}
@@ -137,7 +147,7 @@ impl Resolver {
             exchanges,
             until: now + LOOKUP_MAX,
         };
-        entry.waiting.push(waiter);
+        entry.waiting.extend(waiter);
         None
     }
 

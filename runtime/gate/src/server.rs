@@ -16,7 +16,7 @@ use crate::error::GateError;
 use crate::handshake::Handed;
 use crate::nursery::Nursery;
 use crate::relay::{Flow, Side, carry};
-use crate::resolver::Resolver;
+use crate::resolver::{Resolved, Resolver};
 use crate::slab::{Key, Slab};
 use crate::token::Token;
 
@@ -91,9 +91,6 @@ impl Server {
         }
         let epoll = Epoll::new()?;
         epoll.add(&pidfd, Token::Sandbox.pack(), Interest::Readable)?;
-        if let Some(nursery) = &nursery {
-            epoll.add(nursery.as_fd(), Token::Nursery.pack(), Interest::Readable)?;
-        }
         let mut names: Vec<String> = Vec::new();
         for endpoint in &plan.endpoints {
             if let Upstream::Name { host, .. } = &endpoint.upstream
@@ -102,7 +99,7 @@ impl Server {
                 names.push(host.clone());
             }
         }
-        let mut server = Self {
+        Ok(Self {
             audit: Audit::new(audit, plan.audit, plan.sandbox.clone()),
             plan,
             epoll,
@@ -116,9 +113,62 @@ impl Server {
             buffer: vec![0; BUFFER],
             unfinished: Vec::new(),
             _sandbox: pidfd,
-        };
-        server.listen()?;
-        Ok(server)
+        })
+    }
+
+    /// Resolves every name once, before the sandbox starts: one that has no address now is a mistake to be told at once, not at the first dial.
+    /// Nothing is accepted meanwhile. Where the addresses may be dialled is judged at each dial.
+    pub(crate) fn resolve_all(&mut self) -> Result<(), GateError> {
+        let mut asked = Vec::new();
+        for number in 0..self.resolver.len() {
+            match self
+                .resolver
+                .resolve(number, None, &self.epoll, Instant::now())
+            {
+                Some(resolved) => self.must_have(number, &resolved)?,
+                None => asked.push(number),
+            }
+        }
+        let mut watch = Watch::with_room(EVENTS);
+        let mut events = Vec::with_capacity(EVENTS);
+        while !asked.is_empty() {
+            self.epoll.wait(&mut watch, self.patience(), &mut events)?;
+            let mut due = self.resolver.due(Instant::now());
+            for event in events.drain(..) {
+                match Token::unpack(event.key) {
+                    Some(Token::Sandbox) => return Err(GateError::SandboxGone),
+                    Some(Token::Name(number)) => due.push(number),
+                    _ => {}
+                }
+            }
+            for number in due {
+                if let Some((_, resolved)) = self.resolver.step(number, &self.epoll, Instant::now())
+                {
+                    self.must_have(number, &resolved)?;
+                    asked.retain(|&other| other != number);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn must_have(&self, number: usize, resolved: &Resolved) -> Result<(), GateError> {
+        match resolved {
+            Ok(_) => Ok(()),
+            Err(failure) => Err(GateError::Unresolved {
+                host: self.resolver.host(number).to_owned(),
+                why: failure.text(),
+            }),
+        }
+    }
+
+    /// From here on connections are accepted.
+    pub(crate) fn open(&mut self) -> Result<(), GateError> {
+        if let Some(nursery) = &self.nursery {
+            self.epoll
+                .add(nursery.as_fd(), Token::Nursery.pack(), Interest::Readable)?;
+        }
+        self.listen()
     }
 
     /// Serves until the sandbox ends.

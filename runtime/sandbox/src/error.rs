@@ -14,6 +14,9 @@ pub enum LaunchError {
     /// A step inside. Nothing of it is left.
     #[error("inside the sandbox, {step}: {message}")]
     Child { step: String, message: String },
+    /// The gate, before it served: an endpoint that does not resolve, a socket that is not to be had.
+    #[error("{reason}")]
+    NotServed { reason: String },
     /// The payload's program. 127 for one that is not there, else 126.
     #[error("cannot execute {program}: {}", errno.desc())]
     Exec { program: String, errno: Errno },
@@ -50,7 +53,9 @@ impl LaunchError {
                 ..
             } => 127,
             Self::Exec { .. } => 126,
-            Self::Parent { .. } | Self::Child { .. } | Self::GateDied => 125,
+            Self::Parent { .. } | Self::Child { .. } | Self::NotServed { .. } | Self::GateDied => {
+                125
+            }
         }
     }
 

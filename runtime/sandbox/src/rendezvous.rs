@@ -16,6 +16,8 @@ const MESSAGE_MAX: usize = 4096;
 pub(crate) enum Message {
     /// A step failed, and this is why.
     Failed { step: String, message: String },
+    /// The gate does not serve, and this is why.
+    NotServed { reason: String },
     /// The payload's program cannot be executed.
     NoExec { program: String, errno: Errno },
     /// The master of the sandbox's own terminal.
@@ -80,6 +82,7 @@ pub(crate) fn await_release(sock: &OwnedFd) -> Result<Vec<OwnedFd>> {
 pub(crate) fn tell(sock: &OwnedFd, message: &Message) -> Result<()> {
     let (tag, text, fd) = match message {
         Message::Failed { step, message } => ('f', format!("{step}\0{message}"), None),
+        Message::NotServed { reason } => ('n', format!("\0{reason}"), None),
         Message::NoExec { program, errno } => ('x', format!("{}\0{program}", *errno as i32), None),
         Message::Terminal(fd) => ('t', String::new(), Some(fd.as_fd())),
         Message::Listener(fd) => ('l', String::new(), Some(fd.as_fd())),
@@ -108,6 +111,9 @@ pub(crate) fn hear(sock: &OwnedFd) -> Result<Message> {
         (b'f', None, _) => Ok(Message::Failed {
             step: first.to_owned(),
             message: second.to_owned(),
+        }),
+        (b'n', None, _) => Ok(Message::NotServed {
+            reason: second.to_owned(),
         }),
         (b'x', None, Ok(errno)) => {
             let errno = Errno::from_raw(i32::try_from(errno).unwrap_or(0));

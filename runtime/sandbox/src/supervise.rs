@@ -245,6 +245,7 @@ impl<'a> Supervisor<'a> {
         };
         match rendezvous::hear(control)? {
             Message::Failed { step, message } => self.fail(LaunchError::Child { step, message }),
+            Message::NotServed { reason } => self.fail(LaunchError::NotServed { reason }),
             Message::NoExec { program, errno } => self.fail(LaunchError::Exec { program, errno }),
             Message::Terminal(master) => self.relay = Some(Relay::start(master)?),
             Message::Listener(fd) => self.auditor = Some(Auditor::new(fd, self.plan)?),

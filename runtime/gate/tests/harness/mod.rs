@@ -101,11 +101,14 @@ impl<'a> Start<'a> {
     /// Until READY.
     pub fn ready(self) -> Gate {
         let mut gate = self.unready();
-        let mut tag = [0; 8];
+        let mut tag = [0; 1024];
         let (length, _) = recv_fds(&gate.control, &mut tag, 0).unwrap();
         if &tag[..length] != b"R" {
             let (status, error) = gate.end();
-            panic!("not ready: {status}: {error}");
+            panic!(
+                "not ready: {status}: {error}{}",
+                String::from_utf8_lossy(&tag[..length])
+            );
         }
         gate
     }
@@ -149,7 +152,7 @@ impl Gate {
         self.process.0.id()
     }
 
-    /// Waits for its end: how, and what it said.
+    /// Waits for its end: how, and what it said, on its stderr or to who waits for READY.
     pub fn end(&mut self) -> (ExitStatus, String) {
         let mut said = String::new();
         self.process
@@ -159,6 +162,15 @@ impl Gate {
             .unwrap()
             .read_to_string(&mut said)
             .unwrap();
+        let mut answer = [0; 1024];
+        if let Ok((length, _)) = recv_fds(&self.control, &mut answer, 0)
+            && let Some((b'N', reason)) = answer[..length].split_first()
+        {
+            said.push_str(&format!(
+                "airtight-gate: {}\n",
+                String::from_utf8_lossy(reason)
+            ));
+        }
         (self.process.0.wait().unwrap(), said)
     }
 
@@ -220,10 +232,14 @@ pub fn one_endpoint() -> (Gate, SocketAddr, TcpListener) {
 }
 
 /// Reads a pipe until it has said `want`.
-pub fn read_until(pipe: &mut impl std::io::Read, want: &str) -> String {
+pub fn read_until(pipe: &mut (impl std::io::Read + AsFd), want: &str) -> String {
     let mut text = String::new();
     let mut byte = [0; 1];
     while !text.contains(want) {
+        assert!(
+            poll(&mut [Watch::readable(pipe.as_fd())], Some(PATIENCE)).unwrap(),
+            "silent after {text:?}"
+        );
         assert_eq!(pipe.read(&mut byte).unwrap(), 1, "ended after {text:?}");
         text.push(char::from(byte[0]));
     }

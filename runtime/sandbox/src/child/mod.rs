@@ -36,6 +36,8 @@ pub(crate) enum Failure {
     Sys(SysError),
     /// In words, where no one call failed.
     Said(String),
+    /// Outside, by the gate.
+    Gate(String),
     Exec {
         program: String,
         errno: Errno,
@@ -80,6 +82,7 @@ pub(crate) fn run(inputs: Inputs<'_>) -> ! {
         if let Err(failure) = done {
             let message = match failure {
                 Failure::Exec { program, errno } => Message::NoExec { program, errno },
+                Failure::Gate(reason) => Message::NotServed { reason },
                 Failure::Sys(error) => Message::Failed {
                     step: name(step),
                     message: error.to_string(),

@@ -11,6 +11,9 @@ use super::{Failure, Result};
 /// Of each listener; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 1024;
 
+/// Of the gate's answer: READY, or `N` and why not.
+const ANSWER_MAX: usize = 1024;
+
 pub(super) fn loopback(addresses: &[IpAddr]) -> Result<()> {
     let mut netlink = Netlink::open()?;
     netlink.loopback_up()?;
@@ -36,9 +39,13 @@ pub(super) fn gate_sockets(gate: Option<&OwnedFd>, listen: &[SocketAddr]) -> Res
         .collect::<airtight_sys::Result<Vec<_>>>()?;
     let borrowed: Vec<BorrowedFd<'_>> = listeners.iter().map(AsFd::as_fd).collect();
     send_fds(gate, b"L", &borrowed)?;
-    let mut answer = [0_u8; 1];
-    match recv_fds(gate, &mut answer, 0)? {
-        (1, _) if answer == *b"R" => Ok(()),
+    let mut answer = [0_u8; ANSWER_MAX];
+    let (length, _) = recv_fds(gate, &mut answer, 0)?;
+    match answer.get(..length) {
+        Some(b"R") => Ok(()),
+        Some([b'N', reason @ ..]) => {
+            Err(Failure::Gate(String::from_utf8_lossy(reason).into_owned()))
+        }
         _ => Err(Failure::Said(
             "the gate is not ready; its own line says why".into(),
         )),

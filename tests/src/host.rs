@@ -11,6 +11,8 @@ pub enum Need {
     Program(&'static str),
     /// A file, as a package brings it.
     File(&'static str),
+    /// What a user with a range of ids needs; the account files need not name anybody.
+    SubordinateIds,
     /// Controllers under which groups can be made.
     Cgroups,
 }
@@ -24,6 +26,9 @@ impl Need {
                 .status()
                 .is_ok_and(|status| status.success()),
             Self::File(path) => Path::new(path).exists(),
+            Self::SubordinateIds => ["/usr/bin/newuidmap", "/etc/subuid", "/etc/subgid"]
+                .iter()
+                .all(|path| Path::new(path).exists()),
             Self::Cgroups => {
                 nix::unistd::geteuid().is_root()
                     && ["memory", "pids", "cpu"]

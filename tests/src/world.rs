@@ -11,6 +11,8 @@ use tempfile::TempDir;
 
 /// An unprivileged user that no host has.
 const SOMEBODY: u32 = 54_321;
+/// Subordinate ids that no account of a host has.
+const RANGE: &str = "somebody:1900000000:65536\n";
 /// Nothing here takes longer on a machine that works; a test that hangs must end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -45,12 +47,30 @@ pub struct Ran {
     pub stderr: String,
 }
 
+/// Who calls the product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Caller {
+    /// Whoever runs the tests.
+    Own,
+    /// An unprivileged user, who can map one id.
+    User,
+    /// An unprivileged user with subordinate ids, which `newuidmap` maps.
+    Ranged,
+}
+
 /// A store of one's own, with an image of the prober in it.
 #[derive(Debug)]
 pub struct World {
     dir: TempDir,
-    rootless: bool,
+    caller: Caller,
 }
+
+/// Runs the rest of its arguments as [`SOMEBODY`], whom the account files in the directory name and give a range: bound over the host's in a mount
+/// namespace of its own, since `newuidmap` reads no others.
+const AS_RANGED: &str = r#"
+for file in passwd subuid subgid; do mount --bind "$0/$file" "/etc/$file" || exit 99; done
+exec setpriv --reuid 54321 --regid 54321 --clear-groups -- "$@"
+"#;
 
 impl World {
     /// As the caller.
@@ -58,7 +78,7 @@ impl World {
     /// # Errors
     /// The file system's, or a build that fails.
     pub fn new() -> io::Result<Self> {
-        Self::make(false)
+        Self::make(Caller::Own)
     }
 
     /// As a user without any privilege; the caller is root.
@@ -66,19 +86,37 @@ impl World {
     /// # Errors
     /// As [`World::new`].
     pub fn rootless() -> io::Result<Self> {
-        Self::make(true)
+        Self::make(Caller::User)
     }
 
-    fn make(rootless: bool) -> io::Result<Self> {
+    /// As such a user, who has a range of subordinate ids too.
+    ///
+    /// # Errors
+    /// As [`World::new`].
+    pub fn ranged() -> io::Result<Self> {
+        Self::make(Caller::Ranged)
+    }
+
+    fn make(caller: Caller) -> io::Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("airtight-test-")
             .tempdir()?;
-        let world = Self { dir, rootless };
+        let world = Self { dir, caller };
         for sub in ["home", "run", "work"] {
             fs::create_dir(world.path(sub))?;
             world.give(&world.path(sub))?;
         }
         world.give(world.dir.path())?;
+        if caller == Caller::Ranged {
+            let passwd = format!("root:x:0:0::/:\nsomebody:x:{SOMEBODY}:{SOMEBODY}::/:\n");
+            for (file, text) in [
+                ("passwd", passwd.as_str()),
+                ("subuid", RANGE),
+                ("subgid", RANGE),
+            ] {
+                fs::write(world.path(file), text)?;
+            }
+        }
         world.write("work/prober/airtight.toml", PROBER_IMAGE)?;
         fs::copy(binary("airtight-prober"), world.path("work/prober/prober"))?;
         world.give(&world.path("work/prober"))?;
@@ -117,7 +155,7 @@ impl World {
     }
 
     fn give(&self, path: &Path) -> io::Result<()> {
-        if self.rootless {
+        if self.caller != Caller::Own {
             std::os::unix::fs::chown(path, Some(SOMEBODY), Some(SOMEBODY))
         } else {
             Ok(())
@@ -127,7 +165,16 @@ impl World {
     /// A command with the world's own store and directories, and nothing of the caller's environment but `PATH`.
     #[must_use]
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
-        let mut command = Command::new(program.as_ref());
+        let mut command = if self.caller == Caller::Ranged {
+            let mut command = Command::new("unshare");
+            command
+                .args(["--mount", "--propagation", "private", "sh", "-c", AS_RANGED])
+                .arg(self.dir.path())
+                .arg(program.as_ref());
+            command
+        } else {
+            Command::new(program.as_ref())
+        };
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -136,7 +183,7 @@ impl World {
             .env("HOME", self.path("home"))
             .env("XDG_RUNTIME_DIR", self.path("run"))
             .env("AIRTIGHT_STORE", self.path("home/store"));
-        if self.rootless {
+        if self.caller == Caller::User {
             command.uid(SOMEBODY).gid(SOMEBODY);
         }
         command

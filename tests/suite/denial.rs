@@ -4,8 +4,8 @@
 use airtight_tests::{Need, Without, World, has, parse};
 use serde_json::json;
 
-use crate::both;
 use crate::errno::{EACCES, ENETUNREACH, ENOSYS, EPERM, EROFS};
+use crate::every_caller;
 
 /// Attempt (with its arguments), the error it must meet.
 type Denied = (&'static [&'static str], i64);
@@ -19,7 +19,7 @@ fn attempts(list: &[Denied]) -> Vec<&'static str> {
 
 /// All of these fail with exactly these errors, for root and rootless.
 fn denied(list: &[Denied]) {
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     for world in &worlds {
         for (attempt, errno) in list {
             let report = world.attempt(&[], attempt).unwrap();
@@ -75,7 +75,7 @@ fn privileged_nothing_of_the_image_can_be_written() {
 
 #[test]
 fn privileged_tmpfs_is_capped() {
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     for world in &worlds {
         let report = world
             .attempt(&["--tmpfs", "/scratch:4m"], &["fill", "/scratch/x"])
@@ -153,7 +153,7 @@ fn privileged_a_memory_file_is_not_executed() {
 
 #[test]
 fn privileged_the_payload_has_no_capability_and_no_root() {
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     for world in &worlds {
         let report = world.attempt(&[], &["status", ",", "setuid"]).unwrap();
         let status = &report.of("status").detail;
@@ -239,7 +239,7 @@ fn privileged_capabilities_are_cleared_by_their_step() {
 
 #[test]
 fn privileged_the_hosts_root_is_not_mapped_in() {
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     for world in &worlds {
         let report = world.attempt(&[], &["read", "/proc/self/uid_map"]).unwrap();
         for line in report.of("read").detail.lines() {
@@ -252,11 +252,35 @@ fn privileged_the_hosts_root_is_not_mapped_in() {
     }
 }
 
+#[test]
+fn privileged_a_user_with_a_range_maps_it_and_its_own_id_and_nothing_else() {
+    let Some(worlds) = every_caller() else { return };
+    let attempts = ["read", "/proc/self/uid_map", ",", "status"];
+    let maps = worlds.each_ref().map(|world| {
+        let report = world.attempt(&[], &attempts).unwrap();
+        let map = &report.of("read").detail;
+        let lines = map.lines().map(|line| line.split_whitespace().collect());
+        lines
+            .map(|words: Vec<&str>| words.join(" "))
+            .collect::<Vec<_>>()
+    });
+    assert_eq!(maps[0].len(), 1, "{maps:?}");
+    assert!(maps[0][0].ends_with(" 65536"), "{maps:?}");
+    assert_eq!(maps[1], ["65532 54321 1"]);
+    assert_eq!(maps[2], ["0 54321 1", "1 1900000000 65535"]);
+    for world in &worlds {
+        let status = world.attempt(&["--user", "7:8"], &["status"]).unwrap();
+        let status = &status.of("status").detail;
+        assert!(status.contains("Uid:\t7\t7\t7\t7"), "{status}");
+        assert!(status.contains("Gid:\t8\t8\t8\t8"), "{status}");
+    }
+}
+
 // 4. Namespaces, /proc, /sys, /dev.
 
 #[test]
 fn privileged_namespaces_are_its_own_and_show_no_path_of_the_host() {
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     for world in &worlds {
         for kind in ["user", "pid", "mnt", "ipc", "uts", "net", "cgroup"] {
             let report = world.attempt(&[], &["namespace", kind]).unwrap();
@@ -291,7 +315,7 @@ fn privileged_namespaces_are_its_own_and_show_no_path_of_the_host() {
 
 #[test]
 fn privileged_proc_shows_nothing_of_the_kernels_inside_and_takes_no_setting() {
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     for world in &worlds {
         for path in [
             "/proc/keys",
@@ -411,7 +435,7 @@ fn privileged_refused_calls_give_eperm_and_unknown_ones_enosys() {
 
 #[test]
 fn privileged_another_abi_ends_the_process() {
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     for attempt in ["i386-call", "x32-getpid"] {
         let ran = worlds[0].run(&[], &[attempt]).unwrap();
         let report = parse(ran.code, &ran.stdout, &ran.stderr);
@@ -467,7 +491,7 @@ fn privileged_user_namespaces_are_denied_by_the_filter_and_by_the_namespaces_own
 
 #[test]
 fn privileged_only_the_listed_socket_kinds_can_be_made() {
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     // Family, type, protocol; whether it is allowed.
     for (kind, allowed) in [
         (["1", "1", "0"], true),
@@ -505,7 +529,7 @@ fn privileged_no_other_address_is_reached() {
 
 #[test]
 fn privileged_abstract_sockets_of_the_host_are_out_of_reach() {
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     let name = format!("airtight-test-{}", std::process::id());
     let address =
         <std::os::unix::net::SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(
@@ -537,7 +561,7 @@ fn privileged_abstract_sockets_of_the_host_are_out_of_reach() {
 
 #[test]
 fn privileged_only_declared_ports_can_be_bound() {
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     for world in &worlds {
         let report = world
             .attempt(&["--listen", "8080"], &["listen", "0.0.0.0:8080"])
@@ -555,7 +579,7 @@ fn privileged_only_declared_ports_can_be_bound() {
 
 #[test]
 fn privileged_only_the_standard_streams_are_open() {
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     for world in &worlds {
         let report = world.attempt(&[], &["descriptors", ",", "cwd"]).unwrap();
         let open: Vec<&str> = report
@@ -571,7 +595,7 @@ fn privileged_only_the_standard_streams_are_open() {
 
 #[test]
 fn privileged_a_directory_as_a_standard_stream_is_refused() {
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     let directory = std::fs::File::open("/").unwrap();
     let output = worlds[0]
         .command(airtight_tests::binary("airtight"))
@@ -589,7 +613,7 @@ fn privileged_a_directory_as_a_standard_stream_is_refused() {
 #[test]
 fn privileged_our_own_program_is_out_of_reach() {
     denied(&[(&["open-own-executable"], EROFS)]);
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     for path in ["/proc/1/exe", "/proc/1/root", "/proc/1/cwd"] {
         let report = worlds[0].attempt(&[], &["readlink", path]).unwrap();
         assert!(!report.of("readlink").ok, "{path}: {report:?}");
@@ -616,7 +640,7 @@ fn privileged_a_confinement_that_does_not_hold_ends_the_launch() {
 
 #[test]
 fn privileged_a_shortfall_needs_a_name_that_is_one() {
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     let ran = worlds[0]
         .run(&["--accept-shortfall", "no-such-control"], &["say"])
         .unwrap();

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use airtight_tests::{Need, Server, World, has, wait_until};
 
-use crate::both;
 use crate::errno::{ECONNREFUSED, ENETUNREACH};
+use crate::every_caller;
 
 #[test]
 fn privileged_an_endpoint_is_reached_by_name_and_by_address() {
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     let server = Server::echo().unwrap();
     for world in &worlds {
         let named = format!("peer=127.0.0.1:{}", server.port);
@@ -33,7 +33,7 @@ fn privileged_an_endpoint_is_reached_by_name_and_by_address() {
 
 #[test]
 fn privileged_other_ports_and_addresses_fail_at_once_with_exact_errors() {
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     let server = Server::echo().unwrap();
     let other = Server::echo().unwrap();
     for world in &worlds {
@@ -54,7 +54,7 @@ fn privileged_other_ports_and_addresses_fail_at_once_with_exact_errors() {
 
 #[test]
 fn privileged_large_transfers_keep_every_byte() {
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     let server = Server::echo().unwrap();
     let named = format!("peer=127.0.0.1:{}", server.port);
     let text = "0123456789abcdef".repeat(6000);
@@ -69,7 +69,7 @@ fn privileged_large_transfers_keep_every_byte() {
 
 #[test]
 fn privileged_public_and_metadata_addresses_need_the_operators_exact_word() {
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     for (flags, said) in [
         (&["--connect", "8.8.8.8:53"][..], "--public"),
         (&["--connect", "dns=8.8.8.8:53"], "--public"),
@@ -90,7 +90,7 @@ fn privileged_public_and_metadata_addresses_need_the_operators_exact_word() {
 
 #[test]
 fn privileged_refusals_are_told_as_text_and_as_json() {
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     for world in &worlds {
         let ran = world
             .run(
@@ -137,7 +137,7 @@ fn privileged_refusals_are_told_as_text_and_as_json() {
 
 #[test]
 fn privileged_a_name_that_does_not_resolve_stops_the_launch() {
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     for world in &worlds {
         let ran = world
             .run(&["--connect", "no-such-host.invalid:80"], &["say", "ran"])
@@ -164,7 +164,7 @@ fn free_port() -> u16 {
 
 #[test]
 fn privileged_a_published_port_leads_in_and_a_port_in_use_is_said() {
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     for world in &worlds {
         let port = free_port();
         let published = format!("{port}:8080");
@@ -217,7 +217,7 @@ fn pids_with(program: &str, parent: i32) -> Vec<i32> {
 
 #[test]
 fn privileged_when_the_gate_dies_the_sandbox_dies() {
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     let server = Server::echo().unwrap();
     let named = format!("peer=127.0.0.1:{}", server.port);
     let mut running = worlds[0]
@@ -248,7 +248,7 @@ fn privileged_when_the_gate_dies_the_sandbox_dies() {
 
 #[test]
 fn privileged_the_gate_is_confined() {
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     let server = Server::echo().unwrap();
     let named = format!("peer=127.0.0.1:{}", server.port);
     let mut running = worlds[0]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use airtight_tests::{World, wait_until};
 use nix::sys::signal::Signal;
 
-use crate::both;
+use crate::every_caller;
 
 /// A deterministic spread over what a launch or a build takes.
 const MOMENTS: u64 = 10;
@@ -63,8 +63,8 @@ fn left_of(id: &str) -> Vec<String> {
 
 #[test]
 fn privileged_a_killed_launch_leaves_nothing() {
-    let Some(worlds) = both() else { return };
-    for (world, limits) in worlds.iter().zip([&["--pids", "64"][..], &[]]) {
+    let Some(worlds) = every_caller() else { return };
+    for (world, limits) in worlds.iter().zip([&["--pids", "64"][..], &[], &[]]) {
         for moment in 0..MOMENTS {
             let name = format!("kill-{}-{moment}", std::process::id());
             let port = std::net::TcpListener::bind(("127.0.0.1", 0))
@@ -113,7 +113,7 @@ fn privileged_a_killed_launch_leaves_nothing() {
 
 #[test]
 fn privileged_a_killed_build_leaves_a_store_that_verifies() {
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     let world = &worlds[0];
     world.write("work/app/big", vec![7_u8; 8 << 20]).unwrap();
     for number in 0..50 {

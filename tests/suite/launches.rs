@@ -3,11 +3,11 @@
 use airtight_tests::{World, parse};
 use nix::sys::signal::Signal;
 
-use crate::both;
+use crate::every_caller;
 
 #[test]
 fn privileged_exit_codes_are_the_payloads_or_say_whose_fault() {
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     for world in &worlds {
         for (name, args, want) in [
             ("success", &["run", "test/prober", "--", "exit", "0"][..], 0),
@@ -72,7 +72,7 @@ fn privileged_exit_codes_are_the_payloads_or_say_whose_fault() {
 
 #[test]
 fn privileged_streams_pass_through() {
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     for world in &worlds {
         let mut running = world
             .start(&["run", "-i", "test/prober", "--", "stdin", ",", "tty"])
@@ -87,7 +87,7 @@ fn privileged_streams_pass_through() {
 
 #[test]
 fn privileged_signals_reach_the_payload_with_their_default_action() {
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     for (signal, code) in [
         (Signal::SIGTERM, 143),
         (Signal::SIGINT, 130),
@@ -112,14 +112,14 @@ fn privileged_signals_reach_the_payload_with_their_default_action() {
 
 #[test]
 fn privileged_orphans_are_reaped() {
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     let report = worlds[0].attempt(&[], &["orphans"]).unwrap();
     assert_eq!(report.of("orphans").detail, "0", "{report:?}");
 }
 
 #[test]
 fn privileged_a_time_out_ends_the_payload() {
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     for world in &worlds {
         let ran = world
             .run(&["--timeout", "0.3"], &["sleep-forever"])
@@ -130,7 +130,7 @@ fn privileged_a_time_out_ends_the_payload() {
 
 #[test]
 fn privileged_the_environment_is_the_images_and_what_was_given() {
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     let report = worlds[0]
         .attempt(&["--env", "A=b"], &["environment"])
         .unwrap();
@@ -145,7 +145,7 @@ fn privileged_the_environment_is_the_images_and_what_was_given() {
 
 #[test]
 fn privileged_volumes_are_as_writable_as_was_said_and_never_executable() {
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     let world = &worlds[0];
     world.write("work/data/file", "content").unwrap();
     std::fs::set_permissions(
@@ -183,7 +183,7 @@ fn privileged_volumes_are_as_writable_as_was_said_and_never_executable() {
 
 #[test]
 fn privileged_a_terminal_of_its_own_is_one() {
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     for world in &worlds {
         // `script` gives the caller a terminal, as a person has.
         let command = format!(

@@ -2,7 +2,7 @@
 
 use airtight_tests::{Need, World, has};
 
-use crate::both;
+use crate::every_caller;
 
 fn groups() -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
@@ -71,7 +71,7 @@ fn privileged_limits_hold_and_leave_no_group() {
 
 #[test]
 fn privileged_a_limit_that_cannot_be_enforced_is_refused_by_name() {
-    let Some(worlds) = both() else { return };
+    let Some(worlds) = every_caller() else { return };
     for (flag, value) in [("--memory", "32m"), ("--pids", "16"), ("--cpus", "1")] {
         let ran = worlds[1].run(&[flag, value], &["say"]).unwrap();
         assert_eq!(ran.code, Some(125), "{flag}: {ran:?}");

@@ -26,7 +26,13 @@ mod errno {
     pub(crate) const ECONNREFUSED: i64 = 111;
 }
 
-/// A world as root and one as an unprivileged user: what is denied is denied to both.
-fn both() -> Option<[World; 2]> {
-    has(&[Need::Root]).then(|| [World::new().unwrap(), World::rootless().unwrap()])
+/// A world as root, one as an unprivileged user with one id, and one as a user with a range of ids: what is denied is denied to all.
+fn every_caller() -> Option<[World; 3]> {
+    has(&[Need::Root, Need::SubordinateIds]).then(|| {
+        [
+            World::new().unwrap(),
+            World::rootless().unwrap(),
+            World::ranged().unwrap(),
+        ]
+    })
 }

@@ -15,6 +15,7 @@ pub mod mount;
 pub mod namespace;
 pub mod netlink;
 pub mod open;
+pub mod peer;
 pub mod poll;
 pub mod process;
 pub mod pty;

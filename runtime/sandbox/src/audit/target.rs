@@ -1,18 +1,17 @@
 //! What a notified call is about to do, read from the caller's memory and `/proc`. Bounded reads; what cannot be read says nothing. The
 //! payload may change its memory meanwhile: that garbles a line, and no more depends on it.
 
-use std::fs::File;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::FileExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use airtight_sys::open::open_in_root;
 use airtight_sys::seccomp::Notification;
-use airtight_sys::{directory, facts};
+use airtight_sys::{directory, peer};
 use nix::fcntl::OFlag;
 use nix::libc;
+use nix::unistd::Pid;
 
 use super::judge::Attempt;
 
@@ -53,7 +52,9 @@ pub(super) fn attempt(notification: &Notification) -> Option<Attempt> {
             let to = socket_address(&caller.read(address, usize::try_from(length.min(28)).ok()?)?)?;
             Some(Attempt::Connect {
                 to,
-                protocol: facts::socket_protocol(&caller.proc.join(format!("fd/{fd}"))),
+                protocol: caller
+                    .descriptor(fd)
+                    .and_then(|described| described.protocol),
             })
         }
         Call::Open {
@@ -81,7 +82,7 @@ pub(super) fn attempt(notification: &Notification) -> Option<Attempt> {
         } => {
             let path = caller.string(path)?;
             if let Some(fd) = descriptor(&path).or((path.is_empty() && empty_path).then_some(dir)) {
-                let link = caller.link(&format!("fd/{fd}"))?;
+                let link = caller.descriptor(fd)?.link;
                 let name = link.as_os_str().as_bytes();
                 let memory = name
                     .strip_prefix(b"/memfd:")
@@ -169,6 +170,7 @@ fn descriptor(path: &[u8]) -> Option<i32> {
 
 /// The thread that waits.
 struct Caller {
+    pid: Pid,
     proc: PathBuf,
     root: OwnedFd,
 }
@@ -179,15 +181,12 @@ impl Caller {
         let root =
             directory::open_path_follow(&proc.join("root"), OFlag::O_PATH | OFlag::O_DIRECTORY)
                 .ok()?;
-        (pid != 0).then_some(Self { proc, root })
+        let pid = Pid::from_raw(i32::try_from(pid).ok()?);
+        (pid.as_raw() != 0).then_some(Self { pid, proc, root })
     }
 
     fn read(&self, address: u64, length: usize) -> Option<Vec<u8>> {
-        let memory = File::open(self.proc.join("mem")).ok()?;
-        let mut bytes = vec![0; length];
-        let read = memory.read_at(&mut bytes, address).ok()?;
-        bytes.truncate(read);
-        Some(bytes)
+        peer::read_memory(self.pid, address, length).ok()
     }
 
     /// A string that ends within [`PATH_MAX`]. A read stops before a page that is not there.
@@ -202,6 +201,10 @@ impl Caller {
         std::fs::read_link(self.proc.join(name)).ok()
     }
 
+    fn descriptor(&self, fd: i32) -> Option<peer::Described> {
+        peer::describe(&self.proc, fd).ok()
+    }
+
     /// Textually; links are followed later.
     fn absolute(&self, dir: i32, path: &[u8]) -> Option<PathBuf> {
         let path = PathBuf::from(std::ffi::OsString::from_vec(path.to_vec()));
@@ -211,7 +214,7 @@ impl Caller {
         let base = match dir {
             _ if path.is_absolute() => PathBuf::from("/"),
             libc::AT_FDCWD => self.link("cwd")?,
-            fd => self.link(&format!("fd/{fd}"))?,
+            fd => self.descriptor(fd)?.link,
         };
         Some(plain(&base.join(path)))
     }

@@ -15,7 +15,7 @@ DEMO_PACKAGES  := python3 python3-redis redis-server curl
 TEST_PACKAGES  := $(DEMO_PACKAGES) nginx-light busybox-static skopeo umoci containerd uidmap util-linux
 BENCH_PACKAGES := busybox-static runc crun bubblewrap umoci buildah zstd gzip util-linux golang-github-containers-common
 
-.PHONY: build debug demo test check bench install clean deps-build deps-demo deps-test deps-bench
+.PHONY: build debug demo test check fuzz bench install clean deps-build deps-demo deps-test deps-bench
 
 # Release binaries, also at target/release: the build names its target explicitly (see .cargo/config.toml).
 build: deps-build
@@ -43,6 +43,11 @@ check: deps-build
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 	if command -v cargo-deny >/dev/null; then cargo deny check; else echo "check: cargo-deny is not installed, so deny.toml was not checked"; fi
+
+# `make test` runs each target for a second; here for SECONDS.
+fuzz: SECONDS ?= 60
+fuzz: deps-build
+	AIRTIGHT_FUZZ_SECONDS=$(SECONDS) cargo test -p airtight-fuzz -p airtight-runtime -p airtight -- --nocapture
 
 bench: deps-bench build
 	cargo build --release -p airtight-bench

@@ -286,3 +286,34 @@ fn annotations_of_others_are_no_error() {
         "`annotations.dev.airtight.profile.v1`: is not a string"
     );
 }
+
+#[test]
+fn no_config_is_more_than_an_error() {
+    let seed = config().to_string();
+    let words = [
+        "null",
+        "-1",
+        "[{",
+        "\"type\":\"bind\"",
+        "\"path\":\"/proc/1/ns/net\"",
+        "\"../x\"",
+        "\"mounts\":[{\"destination\":\"/a\",\"type\":\"tmpfs\"}],",
+        "\"linux\":{\"resources\":{\"memory\":{\"limit\":1}}},",
+        "\"size=99999999999999999999g\"",
+        "\"annotations\":{\"dev.airtight.profile.v1\":\"{}\"},",
+        "\"hooks\":{},",
+    ];
+    airtight_fuzz::fuzz("bundle", &[seed], &words, |input| {
+        let Ok(Value::Object(config)) = serde_json::from_slice(input) else {
+            return "no object".to_owned();
+        };
+        match bundle(config, "box") {
+            Ok(bundle) => {
+                // Whatever was written, the rootfs is the one and nothing of the host's is mounted.
+                assert!(bundle.spec.volumes.is_empty() && bundle.spec.layers.len() == 1);
+                airtight_fuzz::TAKEN.to_owned()
+            }
+            Err(problems) => problems.to_string(),
+        }
+    });
+}

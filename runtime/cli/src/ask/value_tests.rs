@@ -190,3 +190,45 @@ fn a_wrong_value_is_told_with_the_flag_as_typed_and_the_fix() {
         "`--connect redis\\n`: has no port\n  fix: write NAME[=ADDR]:PORT, like `redis:6379` or `redis=10.0.0.7:6379`"
     );
 }
+
+#[test]
+fn no_value_is_more_than_an_error() {
+    let seeds = [
+        "redis=[fd00::7]:6379",
+        "127.0.0.1:8080:80",
+        "/tmp:size=64m",
+        "/srv/data:/data:rw",
+        "1.5g",
+        "1h30m",
+    ];
+    let words = [
+        ":",
+        "=",
+        "[",
+        "]",
+        "/",
+        "..",
+        "::",
+        "18446744073709551615",
+        "g",
+        "ms",
+        "1e9",
+        "inf",
+        "nan",
+    ];
+    airtight_fuzz::fuzz("values-of-flags", &seeds, &words, |input| {
+        let input = String::from_utf8_lossy(input);
+        let told = [
+            text(connect(&input)),
+            text(publish(&input)),
+            text(listen(&input)),
+            text(tmpfs(&input)),
+            text(volume(&input)),
+            text(memory(&input)),
+            text(pids(&input)),
+            text(cpus(&input)),
+            text(timeout(&input)),
+        ];
+        format!("{} {}", airtight_fuzz::TAKEN, told.concat())
+    });
+}

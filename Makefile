@@ -54,9 +54,12 @@ bench: deps-bench build
 	$(RELEASE)/airtight-bench --bin $(CURDIR)/$(RELEASE) --out target/bench/bench.json
 
 install: build
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin share/bash-completion/completions share/zsh/site-functions share/fish/vendor_completions.d)
 	for bin in $(BINS); do install -m 755 target/release/$$bin $(DESTDIR)$(PREFIX)/bin/; done
-	if [ -d docs/man ]; then install -m 644 docs/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/; fi
+	target/release/airtight man $(DESTDIR)$(PREFIX)/share/man/man1
+	target/release/airtight completions bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/airtight
+	target/release/airtight completions zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_airtight
+	target/release/airtight completions fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/airtight.fish
 
 clean:
 	cargo clean

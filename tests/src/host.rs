@@ -2,6 +2,11 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+use crate::binary;
 
 /// Something that a host may lack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +18,8 @@ pub enum Need {
     File(&'static str),
     /// What a user with a range of ids needs; the account files need not name anybody.
     SubordinateIds,
+    /// A control that an older kernel has not, by its name.
+    Control(&'static str),
     /// Controllers under which groups can be made.
     Cgroups,
 }
@@ -29,6 +36,7 @@ impl Need {
             Self::SubordinateIds => ["/usr/bin/newuidmap", "/etc/subuid", "/etc/subgid"]
                 .iter()
                 .all(|path| Path::new(path).exists()),
+            Self::Control(name) => !shortfalls().iter().any(|lacking| lacking == name),
             Self::Cgroups => {
                 nix::unistd::geteuid().is_root()
                     && ["memory", "pids", "cpu"]
@@ -37,6 +45,25 @@ impl Need {
             }
         }
     }
+}
+
+/// The controls that this host lacks, as `airtight doctor` has them. Launches of the tests go without them, as an operator would say.
+pub(crate) fn shortfalls() -> &'static [String] {
+    static NAMES: OnceLock<Vec<String>> = OnceLock::new();
+    NAMES.get_or_init(|| {
+        let output = Command::new(binary("airtight"))
+            .args(["doctor", "--json"])
+            .output();
+        let told = output
+            .map(|output| serde_json::from_slice::<Value>(&output.stdout).unwrap_or_default());
+        let told = told.unwrap_or_default();
+        let rows = told.get("shortfalls").and_then(Value::as_array);
+        let names = rows
+            .into_iter()
+            .flatten()
+            .filter_map(|row| row.get("control")?.as_str());
+        names.map(str::to_owned).collect()
+    })
 }
 
 /// Whether the host has all of it. Says what is missing, and with `AIRTIGHT_MUST_RUN=1` panics.

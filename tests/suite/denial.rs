@@ -529,6 +529,9 @@ fn privileged_no_other_address_is_reached() {
 
 #[test]
 fn privileged_abstract_sockets_of_the_host_are_out_of_reach() {
+    if !has(&[Need::Control("landlock-scopes")]) {
+        return;
+    }
     let Some(worlds) = every_caller() else { return };
     let name = format!("airtight-test-{}", std::process::id());
     let address =
@@ -561,6 +564,9 @@ fn privileged_abstract_sockets_of_the_host_are_out_of_reach() {
 
 #[test]
 fn privileged_only_declared_ports_can_be_bound() {
+    if !has(&[Need::Control("landlock-net")]) {
+        return;
+    }
     let Some(worlds) = every_caller() else { return };
     for world in &worlds {
         let report = world

@@ -9,10 +9,12 @@
 mod architecture;
 mod denial;
 mod endpoints;
+mod hosts;
 mod images;
 mod kills;
 mod launches;
 mod limits;
+mod pages;
 
 use airtight_tests::{Need, World, has};
 

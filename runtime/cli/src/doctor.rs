@@ -1,9 +1,12 @@
 //! `airtight doctor`: the rows are the sandbox's; whether this host can launch at all is asked of the plan itself.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use airtight_plan::{Audit, HostFacts, Init, Limits, Process, Refusal, Spec, Terminal, plan};
+use airtight_plan::{
+    Audit, Control, HostFacts, Init, Limits, Plan, Process, Refusal, Spec, Terminal, plan,
+};
 use airtight_profiles::{Additions, Ceiling, effective, shipped};
 use airtight_sandbox::doctor::{Row, State, doctor};
 use airtight_sandbox::{ProbeInput, probe};
@@ -16,11 +19,14 @@ use crate::report::{self, Failure};
 pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode, Failure> {
     let facts = probe(&ProbeInput::default());
     let rows = doctor(&facts);
-    let refusal = refusal(&facts)?;
+    let refusal = planned("base", &facts, BTreeSet::new())?.err();
+    // The service profile needs no less of a host than the base does.
+    let shortfalls = planned("service", &facts, Control::ALL.into())?
+        .map_or_else(|_| Vec::new(), |plan| plan.shortfalls);
     if args.json {
         let launch = refusal.as_ref().map(ToString::to_string);
         report::print_json(
-            &json!({ "launch": launch.is_none(), "refusal": launch, "controls": rows, "facts": facts }),
+            &json!({ "launch": launch.is_none(), "refusal": launch, "shortfalls": shortfalls, "controls": rows, "facts": facts }),
         )?;
     } else {
         let colour = std::io::stdout().is_terminal()
@@ -33,8 +39,12 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode, Failure> {
     })
 }
 
-/// Why the plainest launch would not be made.
-fn refusal(facts: &HostFacts) -> Result<Option<Refusal>, Failure> {
+/// The plan of the plainest launch, or why it would not be made.
+fn planned(
+    profile: &str,
+    facts: &HostFacts,
+    accepted: BTreeSet<Control>,
+) -> Result<Result<Plan, Refusal>, Failure> {
     let spec = Spec {
         id: "doctor".into(),
         hostname: "doctor".into(),
@@ -57,16 +67,16 @@ fn refusal(facts: &HostFacts) -> Result<Option<Refusal>, Failure> {
         public: false,
         init: Init::Ours,
         audit: Audit::Stderr,
-        accepted: [].into(),
+        accepted,
     };
-    let base = shipped("base").ok_or_else(|| Failure::File {
-        path: "base".into(),
+    let profile = shipped(profile).ok_or_else(|| Failure::File {
+        path: profile.into(),
         problem: "this build of airtight has no such profile".into(),
         fix: "install it again",
     })?;
-    let policy =
-        effective(&base, &Ceiling::built_in(), &Additions::default()).map_err(Failure::Beyond)?;
-    Ok(plan(&spec, &policy, facts).err())
+    let policy = effective(&profile, &Ceiling::built_in(), &Additions::default())
+        .map_err(Failure::Beyond)?;
+    Ok(plan(&spec, &policy, facts))
 }
 
 fn text(rows: &[Row], colour: bool) -> String {

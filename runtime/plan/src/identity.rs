@@ -7,10 +7,10 @@ use crate::{Have, HostFacts, IdMap, IdMaps, MapWriter, Spec};
 
 /// Ids of one sandbox as root: what an image can hold without being refused.
 const RANGE: u32 = 1 << 16;
-/// First host id that is handed out: above the accounts and the usual first subordinate ranges of a host.
-const BASE: u32 = 1 << 19;
-/// All ranges lie below 2^31, where every file system and tool agrees about ids.
-const SLOTS: u32 = (1 << 31) / RANGE - BASE / RANGE;
+/// Ids of the host that are handed out to sandboxes of root: above the accounts and the usual first subordinate ranges of a host, and below
+/// 2^31, where every file system and tool agrees about ids.
+pub const ROOT_IDS: std::ops::Range<u32> = 1 << 19..1 << 31;
+const SLOTS: u32 = (ROOT_IDS.end - ROOT_IDS.start) / RANGE;
 
 /// The ids of one launch.
 #[derive(Debug)]
@@ -34,11 +34,12 @@ pub(crate) fn identity(spec: &Spec, facts: &HostFacts) -> Result<Identity> {
         ));
     }
     if let Have::No(why) = &facts.user_namespaces {
-        return Err(Refusal::new(
-            "user namespaces",
+        // Where the probe knows what would turn them on, it says so after the reason.
+        let (problem, fix) = why.split_once("; ").unwrap_or((
             why,
             "turn them on: without one the payload would have ids of this host",
         ));
+        return Err(Refusal::new("user namespaces", problem, fix));
     }
     if facts.privileged {
         return as_root(spec);
@@ -78,7 +79,7 @@ fn as_root(spec: &Spec) -> Result<Identity> {
         .fold(0, |number: u32, byte| number << 8 | u32::from(*byte));
     let map = IdMap {
         inside: 0,
-        outside: BASE + number % SLOTS * RANGE,
+        outside: ROOT_IDS.start + number % SLOTS * RANGE,
         count: RANGE,
     };
     Ok(Identity {

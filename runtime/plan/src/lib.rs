@@ -27,6 +27,7 @@ pub use airtight_profiles::{ArgCondition, ArgOp, SeccompFilter, SyscallRule, uni
 
 pub use control::{Control, Refusal};
 pub use facts::*;
+pub use identity::ROOT_IDS;
 pub use spec::*;
 pub use steps::*;
 pub use table::table;

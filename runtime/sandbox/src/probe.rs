@@ -5,9 +5,10 @@ mod subids;
 
 use std::fs;
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use airtight_plan::{Arch, Cgroup, Have, HostFacts, Masked};
+use airtight_plan::{Arch, Cgroup, Have, HostFacts, Masked, ROOT_IDS};
 use airtight_sys::{facts, landlock, seccomp};
 use nix::sys::resource::{Resource, getrlimit};
 
@@ -130,12 +131,30 @@ fn version(release: &str) -> (u32, u32) {
 
 fn user_namespaces(privileged: bool) -> Have {
     let number = |path: &str| read(path).trim().parse::<u64>().ok();
+    let own_maps = ["/proc/self/uid_map", "/proc/self/gid_map"].map(read);
+    if privileged && !own_maps.iter().all(|map| holds(map, &ROOT_IDS)) {
+        let (first, last) = (ROOT_IDS.start, ROOT_IDS.end - 1);
+        return Have::No(format!(
+            "this root is one of a user namespace, which has not all of the ids {first} to {last}; run airtight as another user in it, or outside of it"
+        ));
+    }
     namespaces_by(
         privileged,
         number("/proc/sys/user/max_user_namespaces"),
         number("/proc/sys/kernel/unprivileged_userns_clone"),
         number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"),
     )
+}
+
+/// Whether one line of an id map (user_namespaces(7)) holds all of `ids`.
+fn holds(map: &str, ids: &Range<u32>) -> bool {
+    map.lines().any(|line| {
+        let mut numbers = line.split_whitespace().map(|word| word.parse::<u64>().ok());
+        let (Some(Some(first)), Some(Some(count))) = (numbers.next(), numbers.nth(1)) else {
+            return false;
+        };
+        first <= ids.start.into() && first.saturating_add(count) >= ids.end.into()
+    })
 }
 
 /// The second and third are switches of Debian and of Ubuntu, absent elsewhere.
@@ -242,6 +261,27 @@ mod tests {
                 Have::Yes => assert_eq!(want, "", "{name}"),
                 Have::No(why) => assert!(!want.is_empty() && why.contains(want), "{name}: {why}"),
             }
+        }
+    }
+
+    #[test]
+    fn an_id_map_holds_what_one_of_its_lines_does() {
+        for (name, map, want) in [
+            (
+                "the first namespace",
+                "         0          0 4294967295\n",
+                true,
+            ),
+            ("exactly", "524288 7 1", true),
+            ("one id", "0 1000 1", false),
+            ("a container's range", "0 1000 1\n1 100000 65536\n", false),
+            ("ends within", "0 0 524289", false),
+            ("begins within", "524289 0 4294443006", false),
+            ("cut", "0 0", false),
+            ("none", "", false),
+        ] {
+            let ids = ROOT_IDS.start..ROOT_IDS.start + if name == "exactly" { 1 } else { 2 };
+            assert_eq!(holds(map, &ids), want, "{name}");
         }
     }
 

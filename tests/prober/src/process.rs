@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::process::CommandExt as _;
 
 use crate::{Attempt, errno, syscall};
 
-/// Attempts that end the program: `exit N`, `signal N`, `sleep SECONDS`, `sleep-forever`.
+/// Attempts that end the program: `without-call NR PROGRAM ARG…` (on a kernel that has not that system call), `exit N`, `signal N`, `sleep SECONDS`, `sleep-forever`.
 pub(crate) fn ends_with(name: &str, args: &[&str]) -> Option<u8> {
     let number = args
         .first()
@@ -23,8 +24,56 @@ pub(crate) fn ends_with(name: &str, args: &[&str]) -> Option<u8> {
         "sleep-forever" => loop {
             std::thread::park();
         },
+        "without-call" => Some(without_call(args)),
         _ => None,
     }
+}
+
+/// Runs a program to which the kernel has not a system call: a filter answers `ENOSYS`. Not a payload's attempt, but a host for the product itself.
+fn without_call(args: &[&str]) -> u8 {
+    let Some((number, [program, args @ ..])) = args
+        .split_first()
+        .and_then(|(number, rest)| Some((number.parse::<u32>().ok()?, rest)))
+    else {
+        return 99;
+    };
+    let instruction = |code: u32, jt, jf, k| libc::sock_filter {
+        code: code as u16,
+        jt,
+        jf,
+        k,
+    };
+    let mut program_bpf = [
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, number),
+        instruction(
+            libc::BPF_RET | libc::BPF_K,
+            0,
+            0,
+            libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32,
+        ),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let filter = libc::sock_fprog {
+        len: program_bpf.len() as u16,
+        filter: program_bpf.as_mut_ptr(),
+    };
+    let prctl = |option: i32, a: usize, b: usize| {
+        syscall(libc::SYS_prctl, [option as usize, a, b, 0, 0, 0])
+    };
+    let set = prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).and_then(|_| {
+        let filter = std::ptr::from_ref(&filter) as usize;
+        prctl(
+            libc::PR_SET_SECCOMP,
+            libc::SECCOMP_MODE_FILTER as usize,
+            filter,
+        )
+    });
+    if set.is_err() {
+        return 98;
+    }
+    drop(std::process::Command::new(program).args(args).exec());
+    97
 }
 
 pub(crate) fn attempt(name: &str, args: &[&str]) -> Option<Attempt> {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -28,7 +29,7 @@ pub(crate) fn run(options: &Options, work: &Path) -> Result<Table> {
     let bytes = make_tree(&tree)?;
     fs::write(
         work.join("context/airtight.toml"),
-        "format = 1\nname = \"bench/tree\"\nbase = \"scratch\"\n[[layer]]\nname = \"app\"\ncopy = [{ from = \"tree\", to = \"/tree\" }]\n[config]\nentrypoint = [\"/tree\"]\n",
+        "format = 1\nname = \"bench/tree\"\nbase = \"scratch\"\n[[layer]]\nname = \"app\"\ncopy = [{ from = \"tree\", to = \"/tree\" }]\n[config]\nentrypoint = [\"/tree/d00/e00/file-0.txt\"]\n",
     )?;
     let contenders: [(&str, String); 5] = [
         (OURS, format!("AIRTIGHT_STORE=$OUT/store {}/airtight build -o oci:$OUT/oci:bench {}/context", options.bin.display(), work.display())),
@@ -111,7 +112,12 @@ fn make_tree(tree: &Path) -> Result<u64> {
             }
         }
         total += content.len() as u64;
-        fs::write(dir.join(format!("file-{number}.txt")), content)?;
+        let path = dir.join(format!("file-{number}.txt"));
+        fs::write(&path, content)?;
+        if number == 0 {
+            // The entrypoint of the image, which is never run.
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        }
     }
     Ok(total)
 }

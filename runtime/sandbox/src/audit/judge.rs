@@ -155,10 +155,14 @@ fn write(scope: &Scope, path: &Path) -> Option<Refusal> {
             "this volume is read-only",
             "its --volume without :ro".to_owned(),
         ),
-        None => {
-            let dir = path.parent().unwrap_or(path);
-            ("the image is read-only", format!("--tmpfs {}", shown(dir)))
-        }
+        // Nothing is mounted over the root itself, so the program must be told another place.
+        None => match path.parent().filter(|dir| *dir != Path::new("/")) {
+            Some(dir) => ("the image is read-only", format!("--tmpfs {}", shown(dir))),
+            None => (
+                "the image is read-only",
+                "--tmpfs DIR and have it written there".to_owned(),
+            ),
+        },
     };
     Some(Refusal {
         refused: "write",
@@ -280,9 +284,13 @@ mod tests {
     fn a_file_is_judged_by_the_mount_that_it_lies_on() {
         for (path, write, exec) in [
             ("/app/main.py", Some("--tmpfs /app"), false),
-            ("/new", Some("--tmpfs /"), false),
+            ("/new", Some("--tmpfs DIR and have it written there"), false),
             ("/tmp/x", None, true),
-            ("/tmpx", Some("--tmpfs /"), false),
+            (
+                "/tmpx",
+                Some("--tmpfs DIR and have it written there"),
+                false,
+            ),
             ("/data/deep/x", None, true),
             ("/data/fixed/x", Some("its --volume without :ro"), true),
             ("/dev/null", None, true),

@@ -1,10 +1,10 @@
 //! One section for each invariant of a launched sandbox: what must fail fails, as root and rootless, and succeeds when the one step that forbids it is out of
 //! the plan, so that the test is known to bite. Where several controls forbid the same, all are taken out and each alone, put back, denies again.
 
-use airtight_tests::{Need, Without, World, has, parse};
+use airtight_tests::{Need, Server, Without, World, has, parse};
 use serde_json::json;
 
-use crate::errno::{EACCES, ENETUNREACH, ENOSYS, EPERM, EROFS};
+use crate::errno::{EACCES, ECONNREFUSED, ENETUNREACH, ENOSYS, EPERM, EROFS, ESRCH};
 use crate::every_caller;
 
 /// Attempt (with its arguments), the error it must meet.
@@ -96,6 +96,23 @@ fn privileged_the_root_is_read_only_by_the_mount_alone() {
         .attempt_without(&[], &[LANDLOCK], &["write", "/new"])
         .unwrap();
     assert_eq!(report.of("write").errno, EROFS, "{report:?}");
+}
+
+#[test]
+fn privileged_a_read_only_volume_is_so_by_its_mount_and_by_landlock() {
+    if !has(&[Need::Root]) {
+        return;
+    }
+    let world = World::new().unwrap();
+    world.write("work/data/file", "content").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(world.path("work/data"), mode).unwrap();
+    let volume = format!("{}:/data:ro", world.shown("work/data"));
+    bites(
+        &["--volume", &volume],
+        &[LANDLOCK, Without::Set("volume", "read_only", json!(false))],
+        &["write", "/data/new"],
+    );
 }
 
 // 2. No code that is not in the layers.
@@ -525,6 +542,65 @@ fn privileged_no_other_address_is_reached() {
         (&["connect", "169.254.169.254:80"], ENETUNREACH),
         (&["udp", "10.9.8.7:53"], ENETUNREACH),
     ]);
+}
+
+#[test]
+fn privileged_the_hosts_loopback_is_not_the_sandboxs() {
+    let server = Server::echo().unwrap();
+    let address = format!("127.0.0.1:{}", server.port);
+    let Some(worlds) = every_caller() else { return };
+    for world in &worlds {
+        let report = world.attempt(&[], &["connect", &address]).unwrap();
+        assert_eq!(report.of("connect").errno, ECONNREFUSED, "{report:?}");
+    }
+    let without = [
+        Without::Namespace("net"),
+        Without::Step("loopback"),
+        Without::StepWith("sysctl", "ip_unprivileged"),
+        CANARY,
+    ];
+    let report = worlds[0]
+        .attempt_without(&[], &without, &["connect", &address])
+        .unwrap();
+    assert!(report.of("connect").ok, "{report:?}");
+}
+
+#[test]
+fn privileged_no_process_of_the_host_can_be_signalled() {
+    let Some(worlds) = every_caller() else { return };
+    // Of the payload's own id outside, so that no id forbids the signal.
+    let mut target = worlds[1].command("sleep").arg("60").spawn().unwrap();
+    let pid = target.id().to_string();
+    let reports = worlds
+        .each_ref()
+        .map(|world| world.attempt(&[], &["kill", &pid]).unwrap());
+    let without = [
+        Without::Namespace("pid"),
+        Without::Step("proc"),
+        Without::Step("mask-proc"),
+        Without::Step("verify-mounts"),
+        Without::Step("init"),
+        LANDLOCK,
+        CANARY,
+    ];
+    let open = worlds[1].attempt_without(&[], &without, &["kill", &pid]);
+    let scoped = worlds[1].attempt_without(
+        &[],
+        &[&without[..5], &without[6..]].concat(),
+        &["kill", &pid],
+    );
+    target.kill().unwrap();
+    target.wait().unwrap();
+    for report in &reports {
+        assert_eq!(report.of("kill").errno, ESRCH, "{report:?}");
+    }
+    let (open, scoped) = (open.unwrap(), scoped.unwrap());
+    assert!(open.of("kill").ok, "{open:?}");
+    assert_eq!(
+        scoped.of("kill").errno,
+        EPERM,
+        "by Landlock's scope alone: {scoped:?}"
+    );
 }
 
 #[test]

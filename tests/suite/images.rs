@@ -5,7 +5,9 @@ mod hostile;
 
 use std::process::{Command, Stdio};
 
-use airtight_tests::{Need, World, has};
+use airtight_tests::{Need, World, has, parse};
+
+use crate::every_caller;
 
 const APP: &str = "format = 1\nname = \"test/app\"\nbase = \"scratch\"\n[[layer]]\nname = \"app\"\ncopy = [{ from = \"tree\", to = \"/app\" }]\n[config]\nentrypoint = [\"/app/run\"]\n";
 
@@ -108,6 +110,44 @@ fn names_go_and_gc_takes_what_they_held() {
         Some(0),
         "another image stays whole"
     );
+}
+
+#[test]
+fn privileged_what_runs_is_not_collected_until_it_has_ended() {
+    let Some(worlds) = every_caller() else { return };
+    for world in &worlds {
+        let args = [
+            "run",
+            "-i",
+            "test/prober",
+            "--",
+            "say",
+            "up",
+            ",",
+            "stdin",
+            ",",
+            "exec",
+            "/app/prober",
+        ];
+        let mut running = world.start(&args).unwrap();
+        running.until("up").unwrap();
+        assert_eq!(world.airtight(["rm", "test/prober"]).unwrap().code, Some(0));
+        let gc = |in_use: u64| {
+            let ran = world.airtight(["gc", "--json"]).unwrap();
+            let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+            assert_eq!(report["layers_in_use"], in_use, "{ran:?}");
+            assert_eq!(report["layers"], 1 - in_use, "{ran:?}");
+        };
+        gc(1);
+        running.feed("go").unwrap();
+        let ran = running.wait().unwrap();
+        // The program is opened anew after the collection.
+        assert!(
+            parse(ran.code, &ran.stdout, &ran.stderr).of("exec").ok,
+            "{ran:?}"
+        );
+        gc(0);
+    }
 }
 
 /// Runs to success or fails the test with what was printed.

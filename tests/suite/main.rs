@@ -21,6 +21,7 @@ use airtight_tests::{Need, World, has};
 /// The error numbers that the tests name.
 mod errno {
     pub(crate) const EPERM: i64 = 1;
+    pub(crate) const ESRCH: i64 = 3;
     pub(crate) const EACCES: i64 = 13;
     pub(crate) const EROFS: i64 = 30;
     pub(crate) const ENOSYS: i64 = 38;

@@ -7,6 +7,8 @@ use std::io;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Component, Path, PathBuf};
 
+use airtight_image::layer::hides_below;
+
 use crate::entries::{Content, Entries, Entry, EntryKind, Origin};
 use crate::error::Problem;
 use crate::path::ImagePath;
@@ -239,16 +241,20 @@ fn names(path: &Path) -> Vec<OsString> {
         .collect()
 }
 
-/// `None`: this tree says nothing about the path. A link, a file or a whiteout on the way hides what lower trees have there.
+/// `None`: this tree says nothing about the path. A link, a file, a whiteout or an opaque directory on the way hides what lower trees have there.
 /// The trees are the store's own, so what is looked at stays; still no link of theirs is ever followed on the host.
 fn in_base(tree: &Path, path: &Path) -> Option<Node> {
     let mut at = tree.to_path_buf();
     let mut names = path.iter().peekable();
+    let mut hidden = false;
     while let Some(name) = names.next() {
+        hidden = hidden || hides_below(&at);
         at.push(name);
         let metadata = match at.symlink_metadata() {
             Ok(metadata) => metadata,
-            Err(err) if err.kind() == io::ErrorKind::NotFound => return None,
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {
+                return hidden.then_some(Node::Absent);
+            }
             Err(_) => return Some(Node::Other),
         };
         let kind = metadata.file_type();
@@ -406,6 +412,38 @@ mod tests {
                 }
                 None => assert_eq!(node, Node::Absent, "{asked}"),
             }
+        }
+    }
+
+    #[test]
+    fn an_opaque_directory_of_a_base_hides_what_lies_below_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (low, high) = (dir.path().join("low"), dir.path().join("high"));
+        std::fs::create_dir_all(low.join("etc/deep")).unwrap();
+        std::fs::write(low.join("etc/deep/old"), "old").unwrap();
+        std::fs::create_dir(&high).unwrap();
+        let mut layer = tar::Builder::new(Vec::new());
+        for name in ["etc/.wh..wh..opq", "etc/new"] {
+            let mut header = tar::Header::new_ustar();
+            header.set_mode(0o644);
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(0);
+            header.set_size(0);
+            layer.append_data(&mut header, name, io::empty()).unwrap();
+        }
+        let layer = layer.into_inner().unwrap();
+        let root = std::fs::File::open(&high).unwrap();
+        airtight_image::layer::unpack(layer.as_slice(), &root, &Default::default()).unwrap();
+        let tree = Tree::on(vec![low, high]);
+        for (asked, there) in [
+            ("/etc", true),
+            ("/etc/new", true),
+            ("/etc/deep", false),
+            ("/etc/deep/old", false),
+        ] {
+            let (_, node) = tree.walk(Path::new(asked)).unwrap();
+            assert_eq!(node != Node::Absent, there, "{asked}: {node:?}");
         }
     }
 }

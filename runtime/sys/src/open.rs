@@ -138,6 +138,37 @@ pub fn set_opaque(directory: &OwnedFd) -> Result<()> {
     }
 }
 
+/// Whether a directory is marked by [`set_opaque`]. A link at the end is not followed.
+///
+/// # Errors
+/// `lgetxattr(2)`'s.
+pub fn is_opaque(directory: &Path) -> Result<bool> {
+    let failed = |errno| {
+        SysError::new(
+            "lgetxattr",
+            format!("{directory:?}, user.overlay.opaque"),
+            errno,
+        )
+    };
+    let path = std::ffi::CString::new(directory.as_os_str().as_encoded_bytes())
+        .map_err(|_| failed(Errno::EINVAL))?;
+    let mut value = [0_u8; 2];
+    // SAFETY: path and name are NUL-terminated; the kernel writes at most the two bytes that it is given, which outlive the call.
+    let length = unsafe {
+        libc::lgetxattr(
+            path.as_ptr(),
+            c"user.overlay.opaque".as_ptr(),
+            value.as_mut_ptr().cast(),
+            value.len(),
+        )
+    };
+    match Errno::last() {
+        _ if length >= 0 => Ok(length == 1 && value[0] == b'y'),
+        Errno::ENODATA | Errno::EOPNOTSUPP => Ok(false),
+        errno => Err(failed(errno)),
+    }
+}
+
 /// Owner and group of the name itself.
 ///
 /// # Errors

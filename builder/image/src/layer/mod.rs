@@ -11,3 +11,9 @@ pub use write::LayerWriter;
 const WHITEOUT: &str = ".wh.";
 /// Hides all of its directory below.
 const OPAQUE: &str = ".wh..wh..opq";
+
+/// Whether a directory of an unpacked layer hides what the layers below have in it. What cannot be asked counts as hiding.
+#[must_use]
+pub fn hides_below(directory: &std::path::Path) -> bool {
+    airtight_sys::open::is_opaque(directory).unwrap_or(true)
+}

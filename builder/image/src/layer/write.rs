@@ -235,6 +235,10 @@ fn shortened(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     fn sample(epoch: u64) -> (Vec<u8>, DiffId) {
@@ -290,5 +294,65 @@ mod tests {
                 .to_string()
                 .contains("ended after 2 of 3 bytes")
         );
+    }
+
+    /// Directories of `d`, files of `f` and links of `l`, so that no entry is in the way of another; names as hostile as a file system takes them.
+    fn entries() -> impl Strategy<Value = BTreeMap<PathBuf, Vec<u8>>> {
+        let name = "[a-z. \n\u{e9}\\\\%]{1,12}|[a-z]{90,120}";
+        let path = (prop::collection::vec(name, 0..5), "[fl]", name);
+        let one = (path, prop::collection::vec(any::<u8>(), 0..1500));
+        prop::collection::vec(one, 0..12).prop_map(|list| {
+            let mut all = BTreeMap::new();
+            for ((directories, kind, name), content) in list {
+                let mut path = PathBuf::new();
+                for directory in directories {
+                    path.push(format!("d{directory}"));
+                    all.insert(path.clone(), Vec::new());
+                }
+                all.insert(path.join(format!("{kind}{name}")), content);
+            }
+            all
+        })
+    }
+
+    fn kind(path: &Path) -> u8 {
+        path.file_name().unwrap().as_encoded_bytes()[0]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn what_is_written_is_what_is_unpacked(entries in entries()) {
+            let mut bytes = Vec::new();
+            let mut layer = LayerWriter::new(&mut bytes, 7);
+            for (path, content) in &entries {
+                match kind(path) {
+                    b'd' => layer.directory(path, 0o555),
+                    b'l' => layer.symlink(path, Path::new("x").join(path)),
+                    _ => layer.file(path, 0o444, content.len() as u64, content.as_slice()),
+                }
+                .unwrap();
+            }
+            layer.finish().unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            let root = std::fs::File::open(dir.path()).unwrap();
+            let limits = crate::layer::Limits::default();
+            crate::layer::unpack(flate2::read::GzDecoder::new(bytes.as_slice()), &root, &limits).unwrap();
+            for (path, content) in &entries {
+                let found = dir.path().join(path);
+                let meta = std::fs::symlink_metadata(&found).unwrap();
+                match kind(path) {
+                    b'd' => prop_assert!(meta.is_dir()),
+                    b'l' => prop_assert_eq!(std::fs::read_link(&found).unwrap(), Path::new("x").join(path)),
+                    _ => prop_assert_eq!(&std::fs::read(&found).unwrap(), content),
+                }
+            }
+            // A user cannot remove what lies in directories without a write bit.
+            for path in entries.keys().filter(|path| kind(path) == b'd') {
+                let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+                std::fs::set_permissions(dir.path().join(path), mode).unwrap();
+            }
+        }
     }
 }

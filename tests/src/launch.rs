@@ -104,6 +104,20 @@ impl World {
         without: &[Without],
         attempts: &[&str],
     ) -> io::Result<Report> {
+        self.attempt_without_from(Stdio::null(), flags, without, attempts)
+    }
+
+    /// Likewise, with a standard input.
+    ///
+    /// # Errors
+    /// A launch that does not end.
+    pub fn attempt_without_from(
+        &self,
+        stdin: impl Into<Stdio>,
+        flags: &[&str],
+        without: &[Without],
+        attempts: &[&str],
+    ) -> io::Result<Report> {
         let mut plan = self.plan(flags, attempts)?;
         // The trees must be there, which `plan` alone need not see to.
         self.run(&[], &["say"])?;
@@ -115,7 +129,7 @@ impl World {
         command
             .arg(file)
             .arg(self.path("home/store/cache"))
-            .stdin(Stdio::null());
+            .stdin(stdin);
         let output = command.output()?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok(parse(

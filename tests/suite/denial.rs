@@ -166,6 +166,57 @@ fn privileged_a_memory_file_is_not_executed() {
     bites(&[], &[SECCOMP, sysctl], &["memfd-exec"]);
 }
 
+#[test]
+fn privileged_a_file_as_a_standard_stream_becomes_no_code() {
+    let Some(worlds) = every_caller() else { return };
+    for world in &worlds {
+        let input = world.write("work/input", "from a file").unwrap();
+        let output = world.path("work/output");
+        let both = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&output)
+            .unwrap();
+        let status = world
+            .command(airtight_tests::binary("airtight"))
+            .args([
+                "run",
+                "test/prober",
+                "--",
+                "mmap-execute-stream",
+                "0",
+                ",",
+                "stdin",
+                ",",
+                "mmap-execute-stream",
+                "1",
+            ])
+            .stdin(std::fs::File::open(&input).unwrap())
+            .stdout(both)
+            .status()
+            .unwrap();
+        let text = std::fs::read_to_string(&output).unwrap();
+        let report = parse(status.code(), &text, "");
+        // No pipe is executable, and one that is written to cannot even be read.
+        let errors = [EPERM, EACCES].map(|errno| format!("\"ok\":false,\"errno\":{errno}"));
+        assert!(errors.iter().all(|error| text.contains(error)), "{text}");
+        assert_eq!(report.of("stdin").detail, "from a file", "{report:?}");
+        assert_eq!(text.matches("mmap-execute-stream").count(), 2, "{text}");
+    }
+    let open = || std::fs::File::open(worlds[0].path("work/input")).unwrap();
+    let report = worlds[0]
+        .attempt_without_from(
+            open(),
+            &[],
+            &[Without::Step("pipe-streams")],
+            &["mmap-execute-stream", "0"],
+        )
+        .unwrap();
+    assert!(report.of("mmap-execute-stream").ok, "{report:?}");
+}
+
 // 3. No privilege.
 
 #[test]
@@ -338,6 +389,8 @@ fn privileged_proc_shows_nothing_of_the_kernels_inside_and_takes_no_setting() {
             "/proc/keys",
             "/proc/timer_list",
             "/proc/kcore",
+            "/proc/cmdline",
+            "/proc/swaps",
             "/proc/sysrq-trigger",
         ] {
             if !std::path::Path::new(path).exists() {
@@ -434,6 +487,8 @@ fn privileged_refused_calls_give_eperm_and_unknown_ones_enosys() {
         (&["open-tree"], EPERM),
         (&["mount-setattr"], EPERM),
         (&["chroot"], EPERM),
+        (&["tcxonc"], EPERM),
+        (&["tiocsctty"], EPERM),
         (&["pivot-root"], EPERM),
         (&["umount"], EPERM),
         (&["mknod-device"], EPERM),

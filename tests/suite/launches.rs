@@ -1,6 +1,6 @@
 //! What a caller sees of a launch: streams, exit codes, signals, terminal, time-out, environment, and clear words for what cannot be.
 
-use airtight_tests::{World, parse};
+use airtight_tests::{World, parse, wait_until};
 use nix::sys::signal::Signal;
 
 use crate::every_caller;
@@ -107,6 +107,91 @@ fn privileged_signals_reach_the_payload_with_their_default_action() {
         running.until("up").unwrap();
         running.signal(signal).unwrap();
         assert_eq!(running.wait().unwrap().code, Some(code), "{signal}");
+    }
+}
+
+#[test]
+fn privileged_a_stderr_that_the_payload_clogs_does_not_stop_the_time_out() {
+    let Some(worlds) = every_caller() else { return };
+    for world in &worlds {
+        let mut running = world
+            .command(airtight_tests::binary("airtight"))
+            .args([
+                "run",
+                "--timeout",
+                "1",
+                "test/prober",
+                "--",
+                "clog-stderr",
+                ",",
+                "sleep-forever",
+            ])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut code = None;
+        wait_until(std::time::Duration::from_secs(20), || {
+            code = running.try_wait().unwrap();
+            code.is_some()
+        });
+        let ended = code.and_then(|status| status.code());
+        if ended.is_none() {
+            running.kill().unwrap();
+            running.wait().unwrap();
+        }
+        assert_eq!(ended, Some(124));
+    }
+}
+
+#[test]
+fn privileged_a_destination_behind_a_link_of_the_image_is_refused() {
+    let Some(worlds) = every_caller() else { return };
+    let world = &worlds[0];
+    world.write("work/linked/airtight.toml", "format = 1\nname = \"test/linked\"\nbase = \"scratch\"\n[[layer]]\nname = \"app\"\ncopy = [{ from = \"tree\", to = \"/\" }]\n[config]\nentrypoint = [\"/app/prober\"]\n").unwrap();
+    world.write("work/linked/tree/file", "x").unwrap();
+    world.write("work/linked/tree/app/x", "x").unwrap();
+    std::fs::copy(
+        airtight_tests::binary("airtight-prober"),
+        world.path("work/linked/tree/app/prober"),
+    )
+    .unwrap();
+    for (name, target) in [
+        ("etc-link", "/etc"),
+        ("proc-link", "proc"),
+        ("lost", "/no/such"),
+        ("up", "../../.."),
+    ] {
+        std::os::unix::fs::symlink(target, world.path("work/linked/tree").join(name)).unwrap();
+    }
+    let built = world
+        .airtight(["build", &world.shown("work/linked")])
+        .unwrap();
+    assert_eq!(built.code, Some(0), "{built:?}");
+    let data = world.shown("work/linked");
+    for path in [
+        "/etc-link",
+        "/etc-link/x",
+        "/proc-link/sys",
+        "/lost",
+        "/up",
+        "/file",
+    ] {
+        for flag in ["--tmpfs", "--volume"] {
+            let value = if flag == "--tmpfs" {
+                path.to_owned()
+            } else {
+                format!("{data}:{path}")
+            };
+            let ran = world
+                .airtight(["run", flag, &value, "test/linked", "--", "say"])
+                .unwrap();
+            assert_eq!(ran.code, Some(125), "{flag} {path}: {ran:?}");
+            assert!(
+                ran.stderr.contains(path) && ran.stderr.contains("fix:"),
+                "{flag} {path}: {ran:?}"
+            );
+        }
     }
 }
 

@@ -81,3 +81,18 @@ fn privileged_a_limit_that_cannot_be_enforced_is_refused_by_name() {
         );
     }
 }
+
+#[test]
+fn privileged_what_the_kernel_counts_by_user_is_bounded_for_a_sandbox() {
+    let Some(worlds) = every_caller() else { return };
+    for world in &worlds {
+        let service = ["--profile", "service"];
+        let report = world
+            .attempt(&service, &["queue-signals", ",", "watch-files"])
+            .unwrap();
+        for (name, most) in [("queue-signals", 1024), ("watch-files", 64)] {
+            let had: u32 = report.of(name).detail.parse().unwrap();
+            assert!((1..=most).contains(&had), "{name}: {report:?}");
+        }
+    }
+}

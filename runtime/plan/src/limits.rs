@@ -13,6 +13,12 @@ const CPU_PERIOD_MICROS: u64 = 100_000;
 /// The kernel's default for `fs.nr_open`, which bounds what a payload may raise itself to.
 const NOFILE_HARD: u64 = 1 << 20;
 
+/// Queued signals and POSIX timers of one sandbox.
+const SIGNALS: u64 = 1024;
+/// `MLOCK_LIMIT` and `MQ_BYTES_MAX`.
+const LOCKED_BYTES: u64 = 8 << 20;
+const QUEUE_BYTES: u64 = 819_200;
+
 /// One limit: the flag, the controller, and the files for cgroup v1 and v2.
 struct Limit {
     flag: &'static str,
@@ -62,6 +68,8 @@ fn limits(spec: &Spec) -> Result<Vec<Limit>> {
             // Without swap, which would let the payload hold more than its limit.
             v1: vec![
                 set("memory.limit_in_bytes", memory.to_string()),
+                // Buffers of TCP sockets are an account of their own there.
+                set("memory.kmem.tcp.limit_in_bytes", memory.to_string()),
                 set("memory.swappiness", "0".into()),
             ],
             // The group dies as one: a payload that lost one process at random is in no state that anyone tested.
@@ -139,5 +147,10 @@ pub(crate) fn rlimits(policy: &Policy, facts: &HostFacts) -> Vec<ChildStep> {
         rlimit(Rlimit::Nproc, policy.processes, policy.processes),
         // A core holds the payload's secrets, and core_pattern may name a program of the host.
         rlimit(Rlimit::Core, 0, 0),
+        // What the kernel counts against whoever made the user namespace too: without a bound here one sandbox could use up the host
+        // user's own signals, timers, locked memory and message queues. The last two are the kernel's defaults.
+        rlimit(Rlimit::Sigpending, SIGNALS, SIGNALS),
+        rlimit(Rlimit::Memlock, LOCKED_BYTES, LOCKED_BYTES),
+        rlimit(Rlimit::Msgqueue, QUEUE_BYTES, QUEUE_BYTES),
     ]
 }

@@ -123,6 +123,9 @@ fn wire(parts: &Parts<'_>, steps: &mut Vec<ChildStep>) {
     sysctl("net/ipv4/ip_unprivileged_port_start", "0");
     // In our user namespace, for good: the one door to every other kind of namespace.
     sysctl("user/max_user_namespaces", "0");
+    // Counted against whoever made the namespace too, so that one sandbox could take all of the host user's.
+    sysctl("user/max_inotify_instances", "64");
+    sysctl("user/max_inotify_watches", "16384");
     // Before the mounts: the gate checks its sockets while we go on, and a launch without READY has cost little.
     if parts.network.gate.is_some() {
         steps.push(ChildStep::GateSockets {
@@ -154,6 +157,11 @@ fn settle(parts: &Parts<'_>, steps: &mut Vec<ChildStep>) {
     steps.push(ChildStep::Umask { mask: 0o022 });
     // Before the terminal, which becomes the controlling one of the new session.
     steps.push(ChildStep::NewSession);
+    // A file of the host that can be read can be mapped as code too, whatever lies in it: it lies on no mount of ours. A terminal of its own
+    // takes the place of all three anyhow. Before the descriptors are closed, so that the files themselves stay with the parent only.
+    if parts.spec.process.terminal == Terminal::Inherit {
+        steps.push(ChildStep::PipeStreams);
+    }
     // After the mounts, which used descriptors of the host's tree (CVE-2024-21626); before the ids change.
     steps.push(ChildStep::CloseDescriptors);
     if parts.spec.process.terminal == Terminal::Own {
@@ -182,7 +190,7 @@ fn confine(parts: Parts<'_>, steps: &mut Vec<ChildStep>) {
     // The change of ids set it too, but only where `fs.suid_dumpable` says so.
     steps.push(ChildStep::NotDumpable);
     // A second fence where the kernel has it: the filter refuses anonymous code and any mprotect to code, and all that can be written
-    // is mounted noexec, so without it no memory becomes code either.
+    // is mounted noexec or reached through a pipe, so without it no memory becomes code either.
     if parts.facts.mdwe && !parts.policy.write_execute {
         steps.push(ChildStep::DenyWriteExecute);
     }

@@ -196,6 +196,8 @@ pub enum ChildStep {
     Terminal,
     /// A session of its own, so that no signal or ioctl reaches the caller's terminal session.
     NewSession,
+    /// A regular file among 0, 1, 2 that can be read is replaced by a pipe, which the parent fills or empties.
+    PipeStreams,
     /// Close all but 0, 1, 2 and the two sockets of the launch itself, which are close-on-exec; a directory among 0, 1, 2 is refused.
     CloseDescriptors,
     /// And the working directory proven to lie inside the root (CVE-2024-21626).

@@ -4,6 +4,7 @@
 mod judge;
 mod line;
 mod target;
+mod writer;
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
@@ -22,6 +23,7 @@ use nix::fcntl::OFlag;
 
 use crate::error::Cause;
 use judge::{Refusal, Scope};
+use writer::Writer;
 
 /// A payload that is refused in a loop must not fill a disk: different lines, and then one that says so.
 const LINES_MAX: usize = 256;
@@ -34,15 +36,20 @@ pub(crate) struct Sink {
     sandbox: String,
     told: HashSet<(&'static str, String)>,
     full: bool,
+    /// `out` is a pipe of ours to the caller's stderr.
+    writer: Option<Writer>,
 }
 
 impl Sink {
     /// `None` when refusals are not told.
     pub(crate) fn open(audit: &Audit, sandbox: &str) -> std::result::Result<Option<Self>, Cause> {
-        let (out, json) = match audit {
+        let (out, json, writer) = match audit {
             Audit::Off => return Ok(None),
-            Audit::Stderr => (stderr()?, false),
-            Audit::File(path) => (append(path)?, true),
+            Audit::Stderr => {
+                let (out, writer) = writer::open()?;
+                (out, false, writer)
+            }
+            Audit::File(path) => (append(path)?, true, None),
         };
         Ok(Some(Self {
             out,
@@ -50,7 +57,24 @@ impl Sink {
             sandbox: sandbox.to_owned(),
             told: HashSet::new(),
             full: false,
+            writer,
         }))
+    }
+
+    /// What is readable when [`Self::start_writer`] has something to do.
+    pub(crate) fn watch(&self) -> Watch<'_> {
+        self.writer.as_ref().map_or(Watch::nothing(), Writer::watch)
+    }
+
+    /// Lines of ours or of the gate's wait in the pipe.
+    pub(crate) fn start_writer(&mut self) -> Result<()> {
+        self.writer.as_mut().map_or(Ok(()), Writer::start)
+    }
+
+    /// Waits until all lines are out, or nobody takes them.
+    pub(crate) fn finish(self) -> Result<()> {
+        self.writer
+            .map_or(Ok(()), |writer| writer.finish(&self.out))
     }
 
     /// Tells a refusal once.
@@ -65,9 +89,8 @@ impl Sink {
             reason: "what else is refused in this run is not told".into(),
             fix: None,
         };
-        self.full = self.told.len() >= LINES_MAX;
-        let refusal = if self.full { &last } else { refusal };
-        self.told.insert(key);
+        let full = self.told.len() >= LINES_MAX;
+        let refusal = if full { &last } else { refusal };
         let line = if self.json {
             let now = SystemTime::now()
                 .duration_since(SystemTime::UNIX_EPOCH)
@@ -84,16 +107,15 @@ impl Sink {
             )
         };
         match self.out.write_all(line.as_bytes()) {
-            // Whoever reads stderr has gone or is far behind; the sandbox runs on. A file that cannot be written is an error: it was
-            // asked for by name.
-            Err(err)
-                if !self.json
-                    && matches!(err.kind(), ErrorKind::BrokenPipe | ErrorKind::WouldBlock) =>
-            {
-                Ok(())
-            }
-            other => other.map_err(failed),
+            // Whoever reads stderr is far behind: the line is lost, and may be told when the same is tried again.
+            Err(err) if !self.json && err.kind() == ErrorKind::WouldBlock => return Ok(()),
+            // Or has gone; the sandbox runs on. A file that cannot be written is an error: it was asked for by name.
+            Err(err) if !self.json && err.kind() == ErrorKind::BrokenPipe => {}
+            other => other.map_err(failed)?,
         }
+        self.full = full;
+        self.told.insert(key);
+        Ok(())
     }
 }
 
@@ -101,17 +123,6 @@ impl AsFd for Sink {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.out.as_fd()
     }
-}
-
-fn stderr() -> std::result::Result<File, Cause> {
-    let duplicate = std::io::stderr().as_fd().try_clone_to_owned();
-    Ok(duplicate.map(File::from).map_err(|err| {
-        SysError::new(
-            "fcntl",
-            "stderr",
-            Errno::from_raw(err.raw_os_error().unwrap_or(0)),
-        )
-    })?)
 }
 
 fn append(path: &Path) -> std::result::Result<File, Cause> {

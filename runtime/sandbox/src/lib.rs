@@ -11,6 +11,7 @@ mod cgroup;
 mod child;
 pub mod doctor;
 mod error;
+mod flow;
 mod gate;
 mod init;
 mod janitor;
@@ -19,6 +20,7 @@ mod parent;
 mod probe;
 mod rendezvous;
 pub mod seccomp;
+mod streams;
 mod supervise;
 mod terminal;
 

@@ -42,7 +42,7 @@ impl Default for ProbeInput {
 /// Entries of `/proc` that tell of the host or of other users, with whether each is a directory. The first ten are what container engines
 /// mask; `bus` lists the host's devices, `key-users` counts other users' keys, and `kallsyms` gives kernel addresses where `kptr_restrict` is 0. The whole of
 /// `/proc` is read-only, and what only the host's root may open needs no mask.
-const LEAKS: [(&str, bool); 13] = [
+const LEAKS: [(&str, bool); 16] = [
     ("acpi", true),
     ("asound", true),
     ("interrupts", false),
@@ -56,6 +56,9 @@ const LEAKS: [(&str, bool); 13] = [
     ("bus", true),
     ("key-users", false),
     ("kallsyms", false),
+    ("cmdline", false),
+    ("config.gz", false),
+    ("swaps", false),
 ];
 
 /// What this host gives to this process.

@@ -22,12 +22,22 @@ pub(crate) enum Message {
     NoExec { program: String, errno: Errno },
     /// The master of the sandbox's own terminal.
     Terminal(OwnedFd),
+    /// The other end of the pipe that took the place of a standard stream.
+    Stream(Stream, OwnedFd),
     /// The filter's listener.
     Listener(OwnedFd),
     /// A step was done at this time since boot.
     Stamp { step: String, at: Duration },
     /// The child executed, or ended.
     End,
+}
+
+/// Which standard stream a pipe stands for, and which way its bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stream {
+    /// From this number of the caller's.
+    From(u8),
+    To(u8),
 }
 
 /// Lets the child go on, with the layers' and volumes' descriptors in order.
@@ -85,6 +95,8 @@ pub(crate) fn tell(sock: &OwnedFd, message: &Message) -> Result<()> {
         Message::NotServed { reason } => ('n', format!("\0{reason}"), None),
         Message::NoExec { program, errno } => ('x', format!("{}\0{program}", *errno as i32), None),
         Message::Terminal(fd) => ('t', String::new(), Some(fd.as_fd())),
+        Message::Stream(Stream::From(number), fd) => ('i', number.to_string(), Some(fd.as_fd())),
+        Message::Stream(Stream::To(number), fd) => ('o', number.to_string(), Some(fd.as_fd())),
         Message::Listener(fd) => ('l', String::new(), Some(fd.as_fd())),
         Message::Stamp { step, at } => ('s', format!("{}\0{step}", at.as_nanos()), None),
         Message::End => return Ok(()),
@@ -128,6 +140,12 @@ pub(crate) fn hear(sock: &OwnedFd) -> Result<Message> {
         }),
         (b't', Some(fd), _) => Ok(Message::Terminal(fd)),
         (b'l', Some(fd), _) => Ok(Message::Listener(fd)),
+        (b'i', Some(fd), Ok(number @ 0..=2)) => {
+            Ok(Message::Stream(Stream::From(number.to_le_bytes()[0]), fd))
+        }
+        (b'o', Some(fd), Ok(number @ 0..=2)) => {
+            Ok(Message::Stream(Stream::To(number.to_le_bytes()[0]), fd))
+        }
         _ => Err(SysError::new(
             "recvmsg",
             "an unknown message of the child",

@@ -13,6 +13,7 @@ use nix::errno::Errno;
 
 use crate::audit::{Auditor, Sink};
 use crate::rendezvous::{self, Message};
+use crate::streams::{Streams, WATCHES};
 use crate::terminal::Relay;
 use crate::{LaunchError, Outcome};
 
@@ -85,6 +86,13 @@ pub(crate) fn run(running: Running<'_>) -> std::result::Result<Ended, LaunchErro
     if let Some(relay) = supervisor.relay.take() {
         relay.finish().map_err(LaunchError::at("supervise"))?;
     }
+    supervisor
+        .streams
+        .finish()
+        .map_err(LaunchError::at("supervise"))?;
+    if let Some(sink) = supervisor.sink.take() {
+        sink.finish().map_err(LaunchError::at("audit"))?;
+    }
     if let Some(failure) = supervisor.failure {
         return Err(failure);
     }
@@ -109,6 +117,7 @@ struct Supervisor<'a> {
     sink: Option<Sink>,
     auditor: Option<Auditor>,
     relay: Option<Relay>,
+    streams: Streams,
     timer: Timer,
     timed_out: bool,
     /// Why the launch failed; the child's end is still waited for.
@@ -126,6 +135,8 @@ struct Ready {
     timer: bool,
     auditor: bool,
     relay: [bool; 4],
+    lines: bool,
+    streams: [bool; WATCHES],
 }
 
 impl<'a> Supervisor<'a> {
@@ -152,6 +163,7 @@ impl<'a> Supervisor<'a> {
             sink,
             auditor: None,
             relay: None,
+            streams: Streams::default(),
             timer,
             timed_out: false,
             failure: None,
@@ -170,6 +182,12 @@ impl<'a> Supervisor<'a> {
                 && let Some(relay) = &mut self.relay
             {
                 relay.relay(ready.relay);
+            }
+            self.streams.carry(ready.streams);
+            if ready.lines
+                && let Some(sink) = &mut self.sink
+            {
+                sink.start_writer()?;
             }
             if ready.control {
                 self.hear()?;
@@ -198,6 +216,7 @@ impl<'a> Supervisor<'a> {
             .relay
             .as_ref()
             .map_or([Watch::nothing(); 4], Relay::watches);
+        let [s0, s1, s2, s3, s4, s5] = self.streams.watches();
         let mut watches = [
             Watch::readable(self.child),
             Watch::readable(self.signals.fd.as_fd()),
@@ -209,14 +228,35 @@ impl<'a> Supervisor<'a> {
             self.auditor
                 .as_ref()
                 .map_or(Watch::nothing(), |auditor| Watch::readable(auditor.as_fd())),
+            self.sink.as_ref().map_or(Watch::nothing(), Sink::watch),
+            s0,
+            s1,
+            s2,
+            s3,
+            s4,
+            s5,
             r0,
             r1,
             r2,
             r3,
         ];
         poll(&mut watches, None)?;
-        let [child, signals, control, gate, timer, auditor, relay @ ..] =
-            watches.map(|watch| watch.is_ready());
+        let [
+            child,
+            signals,
+            control,
+            gate,
+            timer,
+            auditor,
+            lines,
+            s0,
+            s1,
+            s2,
+            s3,
+            s4,
+            s5,
+            relay @ ..,
+        ] = watches.map(|watch| watch.is_ready());
         Ok(Ready {
             child,
             signals,
@@ -225,6 +265,8 @@ impl<'a> Supervisor<'a> {
             timer,
             auditor,
             relay,
+            lines,
+            streams: [s0, s1, s2, s3, s4, s5],
         })
     }
 
@@ -248,6 +290,7 @@ impl<'a> Supervisor<'a> {
             Message::NotServed { reason } => self.fail(LaunchError::NotServed { reason }),
             Message::NoExec { program, errno } => self.fail(LaunchError::Exec { program, errno }),
             Message::Terminal(master) => self.relay = Some(Relay::start(master)?),
+            Message::Stream(stream, pipe) => self.streams.add(stream, pipe)?,
             Message::Listener(fd) => self.auditor = Some(Auditor::new(fd, self.plan)?),
             Message::Stamp { step, at } => self.stamps.push((step, at)),
             Message::End => self.control = None,

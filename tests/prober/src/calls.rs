@@ -63,6 +63,8 @@ pub(crate) fn attempt(name: &str, args: &[&str]) -> Option<Attempt> {
             libc::SYS_ioctl,
             [0, libc::TIOCSTI as usize | 1 << 32, address(c"x"), 0, 0, 0],
         ),
+        "tcxonc" => (libc::SYS_ioctl, [0, libc::TCXONC as usize, 0, 0, 0, 0]),
+        "tiocsctty" => (libc::SYS_ioctl, [0, libc::TIOCSCTTY as usize, 0, 0, 0, 0]),
         "tioclinux" => (
             libc::SYS_ioctl,
             [0, libc::TIOCLINUX as usize, address(c"\x02"), 0, 0, 0],

@@ -64,7 +64,7 @@ fn main() -> ExitCode {
 
 fn attempt_named(name: &str, args: &[&str]) -> Option<Attempt> {
     files::attempt(name, args)
-        .or_else(|| memory::attempt(name))
+        .or_else(|| memory::attempt(name, args))
         .or_else(|| network::attempt(name, args))
         .or_else(|| process::attempt(name, args))
         .or_else(|| calls::attempt(name, args))

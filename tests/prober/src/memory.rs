@@ -8,7 +8,8 @@ const PAGE: usize = 4096;
 /// `ret` on x86-64; never executed here, only mapped.
 const RET: u8 = 0xc3;
 
-pub(crate) fn attempt(name: &str) -> Option<Attempt> {
+pub(crate) fn attempt(name: &str, args: &[&str]) -> Option<Attempt> {
+    let number = args.first().and_then(|text| text.parse().ok()).unwrap_or(0);
     let (r, w, x) = (
         libc::PROT_READ as usize,
         libc::PROT_WRITE as usize,
@@ -25,6 +26,9 @@ pub(crate) fn attempt(name: &str) -> Option<Attempt> {
                 .map(|_| String::new())
         }),
         "mmap-execute-file" => file_map(c"/tmp/code", r | x),
+        "mmap-execute-stream" => {
+            map(r | x, libc::MAP_PRIVATE as usize, number).map(|_| String::new())
+        }
         "mmap-execute-zero" => device_map(r | w | x),
         "memfd" => memfd(0).map(|_| String::new()),
         "memfd-exec" => memfd(0x10).and_then(exec_descriptor),

@@ -29,6 +29,41 @@ pub(crate) fn ends_with(name: &str, args: &[&str]) -> Option<u8> {
     }
 }
 
+/// How often it can be done. The signals that it may bring are never delivered.
+fn count(most: u32, mut once: impl FnMut() -> bool) -> String {
+    // SAFETY: an all-zero set is a valid one, and is filled next.
+    let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: it writes to the set alone.
+    unsafe { libc::sigfillset(&raw mut all) };
+    // SAFETY: it reads the set alone.
+    unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut()) };
+    (0..most).take_while(|_| once()).count().to_string()
+}
+
+/// Fills standard error so that whoever writes there waits, does not let itself be asked to end, and is refused something.
+fn clog_stderr() -> Attempt {
+    let flags = syscall(libc::SYS_fcntl, [2, libc::F_GETFL as usize, 0, 0, 0, 0])? as usize;
+    let set = |flags: usize| syscall(libc::SYS_fcntl, [2, libc::F_SETFL as usize, flags, 0, 0, 0]);
+    set(flags | libc::O_NONBLOCK as usize)?;
+    for size in [4096, 1] {
+        while syscall(
+            libc::SYS_write,
+            [2, [b'x'; 4096].as_ptr() as usize, size, 0, 0, 0],
+        )
+        .is_ok()
+        {}
+    }
+    set(flags)?;
+    // SAFETY: SIG_IGN runs no code of ours.
+    unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
+    quietly(
+        fs::write("/refused", "x")
+            .map(|()| 0)
+            .map_err(|e| errno(&e)),
+    );
+    Ok(String::new())
+}
+
 /// Runs a program to which the kernel has not a system call: a filter answers `ENOSYS`. Not a payload's attempt, but a host for the product itself.
 fn without_call(args: &[&str]) -> u8 {
     let Some((number, [program, args @ ..])) = args
@@ -105,6 +140,18 @@ pub(crate) fn attempt(name: &str, args: &[&str]) -> Option<Attempt> {
         "processes" => fork_many(first.parse().unwrap_or(64)),
         "allocate" => allocate(first.parse().unwrap_or(64)),
         "orphans" => orphans(),
+        "clog-stderr" => clog_stderr(),
+        "queue-signals" => Ok(count(100_000, || {
+            let me = std::process::id() as i32;
+            let value = libc::sigval {
+                sival_ptr: std::ptr::null_mut(),
+            };
+            // SAFETY: integers, and a value that nobody follows.
+            unsafe { libc::sigqueue(me, libc::SIGRTMIN(), value) == 0 }
+        })),
+        "watch-files" => Ok(count(1000, || {
+            syscall(libc::SYS_inotify_init1, [0; 6]).is_ok()
+        })),
         "open-own-executable" => fs::OpenOptions::new()
             .write(true)
             .open("/proc/self/exe")

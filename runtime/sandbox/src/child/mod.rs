@@ -7,6 +7,7 @@ mod exec;
 mod mounts;
 mod network;
 mod rootfs;
+mod streams;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -145,6 +146,7 @@ impl Child<'_> {
                 pty::take(&peer)?;
                 rendezvous::tell(&self.inputs.sock, &Message::Terminal(master))?;
             }
+            ChildStep::PipeStreams => streams::replace(&self.inputs.sock)?,
             ChildStep::NewSession => process::new_session()?,
             ChildStep::CloseDescriptors => self.close_descriptors()?,
             ChildStep::WorkingDirectory { path } => process::change_directory(path)?,

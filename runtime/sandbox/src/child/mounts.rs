@@ -101,21 +101,31 @@ impl Child<'_> {
         if from != to {
             let kind = |directory| if directory { "a directory" } else { "a file" };
             return Err(Failure::Said(format!(
-                "{destination:?} is {} in the image and {} on the host",
+                "{} is {} in the image and {} on the host\n  fix: name another place in the image, or {} of the host",
+                destination.display(),
                 kind(to),
-                kind(from)
+                kind(from),
+                kind(to)
             )));
         }
         Ok(mount::attach(&tree, &target)?)
     }
 
-    /// A destination that the operator chose: links of the image resolve inside the root.
+    /// A destination that the operator chose. A link of the image on the way would move the mount to a place that nobody chose, and Landlock's
+    /// rules and the audit, which go by the name, would be about another one.
     fn open_destination(&self, path: &Path, flags: OFlag) -> Result<OwnedFd> {
-        Ok(open::open_in_root(
-            self.root()?,
-            path.strip_prefix("/").unwrap_or(path),
-            flags,
-        )?)
+        let inside = path.strip_prefix("/").unwrap_or(path);
+        open::open_beneath(self.root()?, inside, flags).map_err(|error| match error.errno {
+            Errno::ELOOP => Failure::Said(format!(
+                "{} is a link in the image, or leads through one\n  fix: name the place that it leads to",
+                path.display()
+            )),
+            Errno::ENOTDIR => Failure::Said(format!(
+                "{} is no directory in the image, or leads through a file\n  fix: name a directory, or a place that is not in the image",
+                path.display()
+            )),
+            _ => Failure::Sys(error),
+        })
     }
 }
 

@@ -1,0 +1,52 @@
+//! Standard streams that are files of the host, behind pipes.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use airtight_sys::directory::{self, Kind};
+use airtight_sys::{SysError, process};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::unistd::pipe2;
+
+use super::Result;
+use crate::rendezvous::{self, Message, Stream};
+
+/// Puts a pipe in the place of each of 0, 1, 2 that is a regular file and can be read; the parent gets the other end. Two that are one file get one
+/// pipe, so that the order of what is written to them stays.
+pub(super) fn replace(sock: &OwnedFd) -> Result<()> {
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let streams = [(0, stdin.as_fd()), (1, stdout.as_fd()), (2, stderr.as_fd())];
+    let mut outputs: Vec<((u64, u64), OwnedFd)> = Vec::new();
+    for (number, fd) in streams {
+        let Some(access) = mappable(fd)? else {
+            continue;
+        };
+        let identity = directory::identity(fd)?;
+        if let Some((_, pipe)) = outputs.iter().find(|(other, _)| *other == identity)
+            && access == OFlag::O_RDWR
+        {
+            process::place_exactly(pipe, number)?;
+            continue;
+        }
+        let (read, write) =
+            pipe2(OFlag::O_CLOEXEC).map_err(|errno| SysError::new("pipe2", "O_CLOEXEC", errno))?;
+        let name = u8::try_from(number).unwrap_or(0);
+        if number == 0 || access == OFlag::O_RDONLY {
+            process::place_exactly(&read, number)?;
+            rendezvous::tell(sock, &Message::Stream(Stream::From(name), write))?;
+        } else {
+            process::place_exactly(&write, number)?;
+            rendezvous::tell(sock, &Message::Stream(Stream::To(name), read))?;
+            outputs.push((identity, write));
+        }
+    }
+    Ok(())
+}
+
+/// How a file that can be mapped is open; `None` for a pipe, a socket, a device, and for a file that is open for writing only.
+fn mappable(fd: BorrowedFd<'_>) -> Result<Option<OFlag>> {
+    let flags =
+        fcntl(fd, FcntlArg::F_GETFL).map_err(|errno| SysError::new("fcntl", "F_GETFL", errno))?;
+    let access = OFlag::from_bits_truncate(flags) & OFlag::O_ACCMODE;
+    let file = matches!(directory::kind(fd)?, Kind::File);
+    Ok((file && access != OFlag::O_WRONLY).then_some(access))
+}

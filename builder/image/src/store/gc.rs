@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::trees::Budget;
 use super::{Store, remove_tree};
 use crate::descriptor::Descriptor;
-use crate::digest::Digest;
+use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
+use crate::image::Image;
 
 /// What was removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -68,11 +70,13 @@ impl Store {
         Ok(report)
     }
 
-    /// Reads every blob and every image that has a name.
+    /// Reads every blob and every image that has a name, and holds its layers against their diffIDs. gc waits for it.
     ///
     /// # Errors
     /// The file system's; damage is in the report.
     pub fn verify(&self) -> Result<VerifyReport> {
+        let lock = self.open_lock()?;
+        lock.lock_shared().map_err(Error::io(&self.path("lock")))?;
         let mut report = VerifyReport::default();
         for (path, digest) in self.entries("blobs/sha256")? {
             report.blobs += 1;
@@ -84,19 +88,30 @@ impl Store {
                 .problems
                 .extend(checked.err().map(|error| error.to_string()));
         }
+        let mut proven = BTreeSet::new();
         for (name, descriptor) in self.names()? {
             report.images += 1;
-            let whole = self.image(descriptor.digest()).and_then(|image| {
-                image
-                    .layers()
-                    .iter()
-                    .try_for_each(|(layer, _)| self.open_blob(layer).map(drop))
-            });
+            let whole = self
+                .image(descriptor.digest())
+                .and_then(|image| self.prove_layers(&image, &mut proven));
             report
                 .problems
                 .extend(whole.err().map(|error| format!("{name}: {error}")));
         }
         Ok(report)
+    }
+
+    /// Once for each pair of a blob and a diffID, however many images share it.
+    fn prove_layers(&self, image: &Image, proven: &mut BTreeSet<(Digest, DiffId)>) -> Result<()> {
+        let mut budget = Budget::default();
+        for (layer, diff) in image.layers() {
+            let pair = (layer.digest().clone(), diff.clone());
+            if !proven.contains(&pair) {
+                self.prove(layer, diff, &mut budget)?;
+                proven.insert(pair);
+            }
+        }
+        Ok(())
     }
 
     fn reachable(&self) -> Result<(BTreeSet<Digest>, BTreeSet<Digest>)> {

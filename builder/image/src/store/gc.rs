@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::trees::Budget;
-use super::{Store, remove_tree};
+use super::{Store, remove_tree, stray};
 use crate::descriptor::Descriptor;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
 use crate::image::Image;
+use crate::reference::Reference;
 
 /// What was removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -36,6 +37,13 @@ pub struct VerifyReport {
     pub problems: Vec<String>,
 }
 
+/// What lies in a directory of digests, sorted.
+struct Entries {
+    found: Vec<(PathBuf, Digest)>,
+    /// What has no digest for its name, one line each.
+    strays: Vec<String>,
+}
+
 impl Store {
     /// Removes blobs and trees that no name leads to, and what killed processes left. Waits for builds and imports that run.
     ///
@@ -50,14 +58,14 @@ impl Store {
             ..GcReport::default()
         };
         let (blobs, trees) = self.reachable()?;
-        for (path, digest) in self.entries("blobs/sha256")? {
+        for (path, digest) in self.entries("blobs/sha256")?.found {
             if !blobs.contains(&digest) {
                 report.bytes += fs::metadata(&path).map_err(Error::io(&path))?.len();
                 report.blobs += 1;
                 fs::remove_file(&path).map_err(Error::io(&path))?;
             }
         }
-        for (path, digest) in self.entries("layers/sha256")? {
+        for (path, digest) in self.entries("layers/sha256")?.found {
             if trees.contains(&digest) {
                 continue;
             }
@@ -77,8 +85,17 @@ impl Store {
     pub fn verify(&self) -> Result<VerifyReport> {
         let lock = self.open_lock()?;
         lock.lock_shared().map_err(Error::io(&self.path("lock")))?;
-        let mut report = VerifyReport::default();
-        for (path, digest) in self.entries("blobs/sha256")? {
+        let blobs = self.entries("blobs/sha256")?;
+        let names = self.names()?;
+        let mut report = VerifyReport {
+            problems: blobs.strays,
+            ..VerifyReport::default()
+        };
+        report
+            .problems
+            .extend(self.entries("layers/sha256")?.strays);
+        report.problems.extend(names.problems());
+        for (path, digest) in blobs.found {
             report.blobs += 1;
             let size = fs::metadata(&path).map_err(Error::io(&path))?.len();
             let checked = self
@@ -89,7 +106,7 @@ impl Store {
                 .extend(checked.err().map(|error| error.to_string()));
         }
         let mut proven = BTreeSet::new();
-        for (name, descriptor) in self.names()? {
+        for (name, descriptor) in names.found {
             report.images += 1;
             let whole = self
                 .image(descriptor.digest())
@@ -116,14 +133,21 @@ impl Store {
 
     fn reachable(&self) -> Result<(BTreeSet<Digest>, BTreeSet<Digest>)> {
         let (mut blobs, mut trees) = (BTreeSet::new(), BTreeSet::new());
-        for (name, descriptor) in self.names()? {
-            let image = self.image(descriptor.digest()).map_err(|error| {
-                Error::refused(
-                    format!("image {name}"),
-                    format!("is damaged, so what it needs is not known: {error}"),
-                    format!("airtight rm {name}, then build or import it again"),
-                )
-            })?;
+        let damaged = |name: &Reference, error: &Error| {
+            Error::refused(
+                format!("image {name}"),
+                format!("is damaged, so what it needs is not known: {error}"),
+                format!("airtight rm {name}, then build or import it again"),
+            )
+        };
+        let names = self.names()?;
+        if let Some((name, error)) = names.damaged.first() {
+            return Err(damaged(name, error));
+        }
+        for (name, descriptor) in names.found {
+            let image = self
+                .image(descriptor.digest())
+                .map_err(|error| damaged(&name, &error))?;
             blobs.insert(descriptor.digest().clone());
             blobs.insert(
                 Descriptor::from_oci(image.manifest.config())?
@@ -182,18 +206,19 @@ impl Store {
         Ok(count)
     }
 
-    fn entries(&self, sub: &str) -> Result<Vec<(PathBuf, Digest)>> {
+    fn entries(&self, sub: &str) -> Result<Entries> {
         let directory = self.path(sub);
-        let mut entries = Vec::new();
+        let (mut found, mut strays) = (Vec::new(), Vec::new());
         for entry in fs::read_dir(&directory).map_err(Error::io(&directory))? {
             let path = entry.map_err(Error::io(&directory))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let digest = format!("sha256:{name}")
-                .parse()
-                .map_err(|_| Error::refused(path.display(), "is not airtight's", "remove it"))?;
-            entries.push((path, digest));
+            match format!("sha256:{name}").parse() {
+                Ok(digest) => found.push((path, digest)),
+                Err(_) => strays.push(stray(&path)),
+            }
         }
-        entries.sort();
-        Ok(entries)
+        found.sort();
+        strays.sort();
+        Ok(Entries { found, strays })
     }
 }

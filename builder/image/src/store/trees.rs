@@ -146,12 +146,17 @@ impl Store {
         let inner = decompress(BufReader::with_capacity(256 << 10, blob), kind)
             .map_err(Error::io(&path))?;
         let mut plain = Plain {
-            inner: Capped::new(inner, "layer", budget.most(descriptor)),
+            inner: Capped::new(inner, budget.most(descriptor)),
             hasher: Sha256::new(),
         };
-        each(&mut plain)?;
         // To the end of the stream, past the archive's own end: both digests are of all of it.
-        io::copy(&mut plain, &mut io::sink()).map_err(Error::io(&path))?;
+        let read = each(&mut plain)
+            .and_then(|()| io::copy(&mut plain, &mut io::sink()).map_err(Error::io(&path)));
+        plain.inner.check(
+            descriptor.digest(),
+            "rebuild the image, or use one whose layers are smaller",
+        )?;
+        read?;
         budget.spend(descriptor, plain.inner.length);
         let found = Digest::from_hasher(plain.hasher);
         if found == diff.0 {
@@ -225,19 +230,32 @@ impl<R: Read> Read for Plain<R> {
 #[derive(Debug)]
 pub(crate) struct Capped<R> {
     inner: R,
-    what: &'static str,
     length: u64,
     most: u64,
 }
 
 impl<R> Capped<R> {
-    pub(crate) fn new(inner: R, what: &'static str, most: u64) -> Self {
+    pub(crate) fn new(inner: R, most: u64) -> Self {
         Self {
             inner,
-            what,
             length: 0,
             most,
         }
+    }
+
+    /// Whether it ended so, which whoever read it cannot tell from another fault.
+    pub(crate) fn check(&self, what: impl ToString, fix: &str) -> Result<()> {
+        if self.length <= self.most {
+            return Ok(());
+        }
+        Err(Error::refused(what, self.problem(), fix))
+    }
+
+    fn problem(&self) -> String {
+        format!(
+            "unpacks to more than {} bytes, far more than it is worth: refused as a bomb",
+            self.most
+        )
     }
 }
 
@@ -246,10 +264,7 @@ impl<R: Read> Read for Capped<R> {
         let count = self.inner.read(buffer)?;
         self.length += count as u64;
         if self.length > self.most {
-            let problem = format!(
-                "the {} unpacks to more than {} bytes, far more than it is worth: refused as a bomb\n  fix: if it is to be trusted, pack it without compression",
-                self.what, self.most
-            );
+            let problem = self.problem();
             return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
         }
         Ok(count)

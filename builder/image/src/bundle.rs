@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use airtight_sys::open::open_in_root;
+use airtight_sys::open::{is_opaque, open_beneath};
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use crate::error::{Error, Result};
@@ -13,6 +14,8 @@ use crate::error::{Error, Result};
 /// An account file larger than this is no account file.
 const MAX_ACCOUNTS: u64 = 1 << 20;
 const MAX_GROUPS: usize = 64;
+/// The kernel's own bound on links in one walk.
+const MAX_LINKS: usize = 40;
 /// An image that does not say.
 const NOBODY: (u32, u32) = (65532, 65532);
 
@@ -85,37 +88,128 @@ fn fields(text: &str) -> impl Iterator<Item = Vec<&str>> {
     text.lines().map(|line| line.split(':').collect())
 }
 
-/// The file in the highest layer that has it; a whiteout there means that there is none. Empty where no layer has it.
+/// As the payload will see it: of the highest layer that has it, links followed, and empty where a layer hides it or none has it.
 fn account_file(layers: &[PathBuf], path: &str) -> Result<String> {
+    let refused = |problem: &str| {
+        Error::refused(
+            format!("the image's /{path}"),
+            problem,
+            "rebuild the image, or give --user as numbers",
+        )
+    };
+    let mut at = PathBuf::from(path);
+    for _ in 0..MAX_LINKS {
+        match look(layers, &at)? {
+            Seen::Nothing => return Ok(String::new()),
+            Seen::Other => return Err(refused("is no file")),
+            Seen::File(file, shown) => {
+                let mut bytes = Vec::new();
+                file.take(MAX_ACCOUNTS)
+                    .read_to_end(&mut bytes)
+                    .map_err(Error::io(&shown))?;
+                return Ok(String::from_utf8_lossy(&bytes).into_owned());
+            }
+            Seen::Link { place, target } => {
+                let rest = at.strip_prefix(&place).unwrap_or(Path::new(""));
+                let from = place.parent().unwrap_or(Path::new(""));
+                at = joined(from, &target.join(rest)).ok_or_else(|| {
+                    refused("is behind a link that goes down and up again with `..`")
+                })?;
+            }
+        }
+    }
+    Err(refused("is behind too many links"))
+}
+
+/// `from` has no links, so that a leading `..` is its parent; a later one need not be what it looks like.
+fn joined(from: &Path, target: &Path) -> Option<PathBuf> {
+    let mut at = from.to_owned();
+    let mut down = false;
+    for part in target.components() {
+        match part {
+            Component::RootDir => at = PathBuf::new(),
+            Component::CurDir => {}
+            // The root's parent is the root.
+            Component::ParentDir if !down => drop(at.pop()),
+            Component::ParentDir | Component::Prefix(_) => return None,
+            Component::Normal(name) => {
+                down = true;
+                at.push(name);
+            }
+        }
+    }
+    Some(at)
+}
+
+/// What an overlay of the layers has at a path.
+enum Seen {
+    Nothing,
+    File(File, PathBuf),
+    Link { place: PathBuf, target: PathBuf },
+    Other,
+}
+
+/// From the highest layer down, until one has it or hides what the layers below have.
+fn look(layers: &[PathBuf], path: &Path) -> Result<Seen> {
     for layer in layers.iter().rev() {
         let root = File::open(layer).map_err(Error::io(layer))?;
-        // O_PATH first: a layer may have anything there, and opening a device or pipe does things.
-        let Ok(found) = open_in_root(&root, Path::new(path), OFlag::O_PATH) else {
-            continue;
-        };
-        let kind = File::from(found)
-            .metadata()
-            .map_err(Error::io(&layer.join(path)))?;
-        if kind.file_type().is_char_device() && kind.rdev() == 0 {
-            return Ok(String::new());
+        // Where the layer has the file itself, one open tells; O_NONBLOCK, since it may be anything.
+        let read = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
+        // All that is there of a path whose end is missing are directories.
+        let mut upto = path;
+        match open_beneath(&root, path, read) {
+            Ok(file) => {
+                let file = File::from(file);
+                if file.metadata().map_err(Error::io(layer))?.is_file() {
+                    return Ok(Seen::File(file, layer.join(path)));
+                }
+            }
+            Err(error) if error.errno == Errno::ENOENT => {
+                upto = path.parent().unwrap_or(Path::new(""));
+            }
+            // A link, a whiteout, or a file that cannot be read: which, the walk tells.
+            Err(_) => {}
         }
-        if !kind.is_file() {
-            return Err(Error::refused(
-                layer.join(path).display(),
-                "is no file",
-                "rebuild the image, or give --user as numbers",
-            ));
+        if let Some(seen) = walk(&root, layer, path, upto)? {
+            return Ok(seen);
         }
-        let file = open_in_root(&root, Path::new(path), OFlag::O_RDONLY | OFlag::O_NONBLOCK)
-            .map_err(Error::sys(&layer.join(path)))?;
-        let mut bytes = Vec::new();
-        File::from(file)
-            .take(MAX_ACCOUNTS)
-            .read_to_end(&mut bytes)
-            .map_err(Error::io(&layer.join(path)))?;
-        return Ok(String::from_utf8_lossy(&bytes).into_owned());
     }
-    Ok(String::new())
+    Ok(Seen::Nothing)
+}
+
+/// What one layer, which has no more than `upto` of it, says of a path; `None` if the next one is to be asked.
+fn walk(root: &File, layer: &Path, path: &Path, upto: &Path) -> Result<Option<Seen>> {
+    let mut place = PathBuf::new();
+    // Below a directory with the mark, the layers below are not seen.
+    let mut hides = false;
+    for name in upto {
+        place.push(name);
+        let shown = layer.join(&place);
+        // O_PATH: opening a device or pipe does things.
+        let found = match open_beneath(root, &place, OFlag::O_PATH | OFlag::O_NOFOLLOW) {
+            Ok(found) => File::from(found),
+            Err(error) if error.errno == Errno::ENOENT => {
+                return Ok(hides.then_some(Seen::Nothing));
+            }
+            Err(error) => return Err(Error::sys(&shown)(error)),
+        };
+        let kind = found.metadata().map_err(Error::io(&shown))?;
+        if kind.is_dir() {
+            hides |= is_opaque(&shown).map_err(Error::sys(&shown))?;
+        } else if kind.is_symlink() {
+            let target = std::fs::read_link(&shown).map_err(Error::io(&shown))?;
+            return Ok(Some(Seen::Link { place, target }));
+        } else if kind.file_type().is_char_device() && kind.rdev() == 0 || place != path {
+            // A whiteout, or a file where a directory would have to be.
+            return Ok(Some(Seen::Nothing));
+        } else {
+            return Ok(Some(Seen::Other));
+        }
+    }
+    if upto == path {
+        return Ok(Some(Seen::Other));
+    }
+    Ok(hides.then_some(Seen::Nothing))
 }
 
 #[cfg(test)]

@@ -73,15 +73,11 @@ impl Image {
     fn assemble(digest: Digest, manifest: ImageManifest, config: &[u8]) -> Result<Self> {
         let bad =
             |problem: String| Error::refused(&digest, problem, "rebuild or pull the image again");
-        let config = ImageConfiguration::from_reader(config)
+        let config = serde_json::from_slice::<ImageConfiguration>(config)
             .map_err(|error| bad(format!("has a configuration that is none: {error}")))?;
         let diff_ids = config.rootfs().diff_ids();
+        check_count(manifest.layers().len(), &digest)?;
         let count = manifest.layers().len();
-        if count == 0 || count > MAX_LAYERS {
-            return Err(bad(format!(
-                "has {count} layers; 1 to {MAX_LAYERS} are taken"
-            )));
-        }
         if diff_ids.len() != count {
             return Err(bad(format!(
                 "has {count} layers and {} diffIDs",
@@ -104,13 +100,25 @@ impl Image {
     }
 }
 
+/// Before the layers are copied, so that no long list of them is work.
+pub(crate) fn check_count(layers: usize, what: impl ToString) -> Result<()> {
+    if (1..=MAX_LAYERS).contains(&layers) {
+        return Ok(());
+    }
+    Err(Error::refused(
+        what,
+        format!("has {layers} layers; 1 to {MAX_LAYERS} are taken"),
+        "rebuild the image with fewer, or use another",
+    ))
+}
+
 /// Parses a manifest of hostile bytes.
 ///
 /// # Errors
 /// Another media type or schema version, or no JSON of that shape.
 pub fn parse_manifest(bytes: &[u8], digest: &Digest) -> Result<ImageManifest> {
     let bad = |problem: String| Error::refused(digest, problem, "name an image manifest");
-    let manifest = ImageManifest::from_reader(bytes)
+    let manifest = serde_json::from_slice::<ImageManifest>(bytes)
         .map_err(|error| bad(format!("is no image manifest: {error}")))?;
     let kind = manifest
         .media_type()
@@ -132,8 +140,14 @@ pub fn parse_manifest(bytes: &[u8], digest: &Digest) -> Result<ImageManifest> {
 pub fn parse_index(bytes: &[u8], what: &Path) -> Result<ImageIndex> {
     let bad =
         |problem: String| Error::refused(what.display(), problem, "name an OCI layout or archive");
-    let index = ImageIndex::from_reader(bytes)
+    let index = serde_json::from_slice::<ImageIndex>(bytes)
         .map_err(|error| bad(format!("is no image index: {error}")))?;
+    if index.schema_version() != 2 {
+        return Err(bad(format!(
+            "is an image index of schema version {}, and 2 is taken",
+            index.schema_version()
+        )));
+    }
     if index.manifests().len() > 1024 {
         return Err(bad(format!(
             "lists {} manifests; at most 1024 are taken",

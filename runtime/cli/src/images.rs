@@ -16,6 +16,9 @@ const SHORT: usize = 12;
 
 pub(crate) fn list(args: &ImagesArgs, store: &Store) -> Result<(), Failure> {
     let images = store.images()?;
+    for problem in store.damaged()? {
+        report::say(&format!("airtight: {problem}"));
+    }
     if args.json {
         return report::print_json(&images);
     }

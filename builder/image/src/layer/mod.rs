@@ -11,6 +11,8 @@ pub use write::LayerWriter;
 const WHITEOUT: &str = ".wh.";
 /// Hides all of its directory below.
 const OPAQUE: &str = ".wh..wh..opq";
+/// aufs keeps its own notes under names of this form.
+const AUFS: &str = ".wh..wh.";
 
 /// Whether a directory of an unpacked layer hides what the layers below have in it. What cannot be asked counts as hiding.
 #[must_use]

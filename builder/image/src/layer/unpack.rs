@@ -5,7 +5,7 @@
 //! carries `user.overlay.opaque`. Set-user-ID and set-group-ID bits and file capabilities are left out: the launch ignores them anyhow (`nosuid`,
 //! `no_new_privs`), and they have no place at rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use super::archive::{self, Entry, Kind};
-use super::{OPAQUE, WHITEOUT};
+use super::{AUFS, OPAQUE, WHITEOUT};
 use crate::error::{Error, Result};
 
 /// Caps on one layer.
@@ -60,6 +60,7 @@ pub fn unpack(reader: impl Read, root: impl AsFd, limits: &Limits) -> Result<Unp
         limits: *limits,
         done: Unpacked::default(),
         directories: BTreeMap::new(),
+        hidden: BTreeSet::new(),
     };
     archive::read(reader, |entry, content| tree.make(&entry, content))?;
     tree.finish()
@@ -71,11 +72,16 @@ struct Tree<'a> {
     done: Unpacked,
     /// Mode and time of directories, set when nothing is made in them any more.
     directories: BTreeMap<PathBuf, (u32, i64)>,
+    /// What whiteouts of this layer name, wherever they stand in it: a directory of that name starts empty.
+    hidden: BTreeSet<PathBuf>,
 }
 
 impl Tree<'_> {
     fn make(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<()> {
-        self.count(entry)?;
+        self.count(entry.size)?;
+        if is_aufs(&entry.path) {
+            return Ok(());
+        }
         let fail = |error: SysError| {
             Error::refused(
                 format!("layer: {}", entry.path.display()),
@@ -92,6 +98,9 @@ impl Tree<'_> {
         let parent = self.parent(&entry.path)?;
         let text = name.as_encoded_bytes();
         if text == OPAQUE.as_bytes() {
+            // Also for a directory that is replaced later by a file, and again by a directory.
+            self.hidden
+                .insert(entry.path.parent().unwrap_or(Path::new("")).to_owned());
             return open::set_opaque(&parent).map_err(fail);
         }
         if let Some(hidden) = text.strip_prefix(WHITEOUT.as_bytes()) {
@@ -100,7 +109,7 @@ impl Tree<'_> {
         match &entry.kind {
             Kind::Directory => self.directory(entry, name, &parent)?,
             Kind::File => {
-                remove_old(&parent, name)?;
+                self.remove_old(&entry.path, &parent, name)?;
                 let file =
                     open::create(&parent, name, self.mode(entry.mode, 0o400)).map_err(fail)?;
                 let mut file = std::fs::File::from(file);
@@ -115,7 +124,7 @@ impl Tree<'_> {
                 }
             }
             Kind::Symlink(target) => {
-                remove_old(&parent, name)?;
+                self.remove_old(&entry.path, &parent, name)?;
                 open::symlink(target, &parent, name).map_err(fail)?;
             }
             Kind::Hardlink(target) => return self.hardlink(entry, name, target, &parent),
@@ -123,9 +132,9 @@ impl Tree<'_> {
         self.own(entry, name, &parent).map_err(fail)
     }
 
-    fn count(&mut self, entry: &Entry) -> Result<()> {
+    fn count(&mut self, bytes: u64) -> Result<()> {
         self.done.entries += 1;
-        self.done.bytes = self.done.bytes.saturating_add(entry.size);
+        self.done.bytes = self.done.bytes.saturating_add(bytes);
         if self.done.entries > self.limits.entries {
             return Err(Error::refused(
                 "layer",
@@ -152,35 +161,81 @@ impl Tree<'_> {
         } else {
             parent
         };
-        match open_beneath(self.root, at, DIRECTORY) {
-            Ok(found) => Ok(found),
-            Err(SysError {
-                errno: Errno::ENOENT,
-                ..
-            }) => {
-                let above = self.parent(parent)?;
-                let name = parent.file_name().unwrap_or_default();
-                open::make_directory(&above, name).map_err(Error::sys(parent))?;
-                self.directories.insert(parent.to_owned(), (0o755, 0));
-                open_beneath(self.root, parent, DIRECTORY).map_err(Error::sys(parent))
-            }
-            Err(_) => Err(Error::refused(
+        let error = match open_beneath(self.root, at, DIRECTORY) {
+            Ok(found) => return Ok(found),
+            Err(error) => error,
+        };
+        // A whiteout that came first is not in the way: what follows is what this layer has in its place.
+        let missing = error.errno == Errno::ENOENT
+            || (error.errno == Errno::ENOTDIR
+                && parent.ancestors().any(|above| self.is_whiteout(above)));
+        if !missing {
+            return Err(Error::refused(
                 format!("layer: {}", path.display()),
                 format!(
                     "passes through {}, which is a link or no directory",
                     parent.display()
                 ),
                 "rebuild the image: an entry must name its real place",
-            )),
+            ));
         }
+        // It takes its place on the disk as an entry does.
+        self.count(0)?;
+        let above = self.parent(parent)?;
+        let name = parent.file_name().unwrap_or_default();
+        self.remove_old(parent, &above, name)?;
+        self.make_directory(parent, &above, name)?;
+        self.directories.insert(parent.to_owned(), (0o755, 0));
+        open_beneath(self.root, parent, DIRECTORY).map_err(Error::sys(parent))
+    }
+
+    /// The only device that there can be is one.
+    fn is_whiteout(&self, path: &Path) -> bool {
+        use std::os::unix::fs::FileTypeExt as _;
+        open_beneath(self.root, path, OFlag::O_PATH | OFlag::O_NOFOLLOW)
+            .and_then(|found| {
+                std::fs::File::from(found)
+                    .metadata()
+                    .map_err(|_| SysError::last("fstat", ""))
+            })
+            .is_ok_and(|found| found.file_type().is_char_device())
+    }
+
+    /// A new one. Without the mark, what this layer has hidden would show through it.
+    fn make_directory(&self, path: &Path, parent: &OwnedFd, name: &std::ffi::OsStr) -> Result<()> {
+        open::make_directory(parent, name).map_err(Error::sys(path))?;
+        if self.hidden.contains(path) {
+            self.hide_below(path)?;
+        }
+        Ok(())
+    }
+
+    fn hide_below(&self, path: &Path) -> Result<()> {
+        open_beneath(self.root, path, DIRECTORY)
+            .and_then(|directory| open::set_opaque(&directory))
+            .map_err(Error::sys(path))
+    }
+
+    /// A later entry of the same name replaces the earlier one; a directory with something in it stays, and that is an error.
+    fn remove_old(&mut self, path: &Path, parent: &OwnedFd, name: &std::ffi::OsStr) -> Result<()> {
+        open::remove_if_there(parent, name).map_err(|error| {
+            Error::refused(
+                format!("layer: {}", path.display()),
+                format!("replaces a directory that is not empty: {error}"),
+                "rebuild the image",
+            )
+        })?;
+        // Its mode and time are nobody's any more.
+        self.directories.remove(path);
+        Ok(())
     }
 
     fn directory(&mut self, entry: &Entry, name: &std::ffi::OsStr, parent: &OwnedFd) -> Result<()> {
         match open_beneath(parent, Path::new(name), DIRECTORY) {
             Ok(_) => {}
             Err(_) => {
-                remove_old(parent, name)?;
-                open::make_directory(parent, name).map_err(Error::sys(&entry.path))?;
+                self.remove_old(&entry.path, parent, name)?;
+                self.make_directory(&entry.path, parent, name)?;
             }
         }
         self.directories
@@ -189,7 +244,7 @@ impl Tree<'_> {
     }
 
     fn hardlink(
-        &self,
+        &mut self,
         entry: &Entry,
         name: &std::ffi::OsStr,
         target: &Path,
@@ -219,7 +274,11 @@ impl Tree<'_> {
         if entry.path == target {
             return Ok(());
         }
-        remove_old(parent, name)?;
+        // A second name of a whiteout would hide something else.
+        if self.is_whiteout(target) {
+            return Err(fail(SysError::new("linkat", "", Errno::ENOENT)));
+        }
+        self.remove_old(&entry.path, parent, name)?;
         open::hardlink(&from, from_name, parent, name).map_err(fail)
     }
 
@@ -236,13 +295,19 @@ impl Tree<'_> {
                 "rebuild the image",
             ));
         }
-        match open::make_whiteout(parent, name) {
-            // What this layer itself has there stays: a whiteout hides what is below.
-            Ok(())
-            | Err(SysError {
+        let place = entry.path.with_file_name(name);
+        let made = open::make_whiteout(parent, name);
+        self.hidden.insert(place.clone());
+        match made {
+            Ok(()) => Ok(()),
+            // What this layer itself has there stays, and hides all that is below: a file by being one, a directory when it says so.
+            Err(SysError {
                 errno: Errno::EEXIST,
                 ..
-            }) => Ok(()),
+            }) => match open_beneath(parent, Path::new(name), DIRECTORY) {
+                Ok(directory) => open::set_opaque(&directory).map_err(Error::sys(&place)),
+                Err(_) => Ok(()),
+            },
             Err(error) => Err(Error::sys(&entry.path)(error)),
         }
     }
@@ -304,13 +369,8 @@ impl Tree<'_> {
     }
 }
 
-/// A later entry of the same name replaces the earlier one; a directory with something in it stays, and that is an error.
-fn remove_old(parent: &OwnedFd, name: &std::ffi::OsStr) -> Result<()> {
-    open::remove_if_there(parent, name).map_err(|error| {
-        Error::refused(
-            format!("layer: {}", Path::new(name).display()),
-            format!("replaces a directory that is not empty: {error}"),
-            "rebuild the image",
-        )
-    })
+/// aufs's own notes, which old images carry: every tool passes over them. Only `.wh..wh..opq` of that form means something.
+fn is_aufs(path: &Path) -> bool {
+    let aufs = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(AUFS.as_bytes());
+    path.iter().any(|name| aufs(name) && name != OPAQUE)
 }

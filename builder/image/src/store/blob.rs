@@ -2,12 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
-use super::{Store, sync_directory};
+use super::{Store, open_regular, sync_directory};
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -47,7 +47,8 @@ impl BlobWriter {
             .file
             .into_inner()
             .map_err(|error| Error::io(&path)(error.into_error()))?;
-        if path.exists() {
+        // One that was damaged is healed by what is stored now.
+        if is_whole(&path, &digest, self.length) {
             return Ok((digest, self.length));
         }
         temporary.as_file().sync_all().map_err(Error::io(&path))?;
@@ -59,6 +60,20 @@ impl BlobWriter {
     }
 }
 
+/// Whether what has the name is the blob.
+fn is_whole(path: &Path, digest: &Digest, length: u64) -> bool {
+    open_regular(path).is_ok_and(|file| {
+        let wanted = Descriptor::new("", digest.clone(), length);
+        VerifiedReader::new(file, &wanted, STORED).finish().is_ok()
+    })
+}
+
+/// What to do about a blob of the store that is not what it was.
+const STORED: &str = "the blob was changed or damaged: build, import or pull the image again";
+/// And about one that comes from outside.
+const INCOMING: &str =
+    "the image was changed or damaged on its way, or says what is not so: get it again";
+
 /// Reads a blob; the end of it is only told when digest and size are right.
 #[derive(Debug)]
 pub struct VerifiedReader<R> {
@@ -66,15 +81,17 @@ pub struct VerifiedReader<R> {
     hasher: Option<Sha256>,
     wanted: Descriptor,
     length: u64,
+    fix: &'static str,
 }
 
 impl<R: Read> VerifiedReader<R> {
-    pub(crate) fn new(inner: R, wanted: &Descriptor) -> Self {
+    fn new(inner: R, wanted: &Descriptor, fix: &'static str) -> Self {
         Self {
             inner,
             hasher: Some(Sha256::new()),
             wanted: wanted.clone(),
             length: 0,
+            fix,
         }
     }
 
@@ -86,10 +103,7 @@ impl<R: Read> VerifiedReader<R> {
     fn wrong(&self, problem: &str) -> io::Error {
         io::Error::new(
             io::ErrorKind::InvalidData,
-            format!(
-                "{} {problem}\n  fix: the blob was changed or damaged: build, import or pull the image again",
-                self.wanted.digest()
-            ),
+            format!("{} {problem}\n  fix: {}", self.wanted.digest(), self.fix),
         )
     }
 }
@@ -158,18 +172,21 @@ impl Store {
         blob.commit()
     }
 
-    /// Copies from an untrusted reader what `descriptor` says, or nothing.
-    pub(crate) fn put_verified(&self, reader: impl Read, descriptor: &Descriptor) -> Result<()> {
+    /// Copies from an untrusted reader, called `from` in what is said of it, what `descriptor` says, or nothing.
+    pub(crate) fn put_verified(
+        &self,
+        reader: impl Read,
+        descriptor: &Descriptor,
+        from: &Path,
+    ) -> Result<()> {
         let path = self.blob_path(descriptor.digest());
-        if path.exists() {
-            return self
-                .open_blob(descriptor)?
-                .finish()
-                .map_err(Error::io(&path));
+        // One that is not what it was is copied again.
+        if is_whole(&path, descriptor.digest(), descriptor.size()) {
+            return Ok(());
         }
         let mut blob = self.put_blob()?;
-        io::copy(&mut VerifiedReader::new(reader, descriptor), &mut blob)
-            .map_err(Error::io(&path))?;
+        let mut reader = VerifiedReader::new(reader, descriptor, INCOMING);
+        io::copy(&mut reader, &mut blob).map_err(Error::io(from))?;
         blob.commit().map(drop)
     }
 
@@ -194,7 +211,7 @@ impl Store {
     )]
     pub fn open_blob(&self, descriptor: &Descriptor) -> Result<VerifiedReader<File>> {
         let path = self.blob_path(descriptor.digest());
-        let file = File::open(&path).map_err(|error| match error.kind() {
+        let file = open_regular(&path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Error::refused(
                 descriptor.digest(),
                 "is not in the store",
@@ -202,7 +219,7 @@ impl Store {
             ),
             _ => Error::io(&path)(error),
         })?;
-        Ok(VerifiedReader::new(file, descriptor))
+        Ok(VerifiedReader::new(file, descriptor, STORED))
     }
 
     /// A manifest or index of which only the digest is known.

@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{Store, remove_tree};
+use super::trees::Budget;
+use super::{Store, remove_tree, stray};
 use crate::descriptor::Descriptor;
-use crate::digest::Digest;
+use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
+use crate::image::Image;
+use crate::reference::Reference;
 
 /// What was removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -34,6 +37,13 @@ pub struct VerifyReport {
     pub problems: Vec<String>,
 }
 
+/// What lies in a directory of digests, sorted.
+struct Entries {
+    found: Vec<(PathBuf, Digest)>,
+    /// What has no digest for its name, one line each.
+    strays: Vec<String>,
+}
+
 impl Store {
     /// Removes blobs and trees that no name leads to, and what killed processes left. Waits for builds and imports that run.
     ///
@@ -48,14 +58,14 @@ impl Store {
             ..GcReport::default()
         };
         let (blobs, trees) = self.reachable()?;
-        for (path, digest) in self.entries("blobs/sha256")? {
+        for (path, digest) in self.entries("blobs/sha256")?.found {
             if !blobs.contains(&digest) {
                 report.bytes += fs::metadata(&path).map_err(Error::io(&path))?.len();
                 report.blobs += 1;
                 fs::remove_file(&path).map_err(Error::io(&path))?;
             }
         }
-        for (path, digest) in self.entries("layers/sha256")? {
+        for (path, digest) in self.entries("layers/sha256")?.found {
             if trees.contains(&digest) {
                 continue;
             }
@@ -68,13 +78,24 @@ impl Store {
         Ok(report)
     }
 
-    /// Reads every blob and every image that has a name.
+    /// Reads every blob and every image that has a name, and holds its layers against their diffIDs. gc waits for it.
     ///
     /// # Errors
     /// The file system's; damage is in the report.
     pub fn verify(&self) -> Result<VerifyReport> {
-        let mut report = VerifyReport::default();
-        for (path, digest) in self.entries("blobs/sha256")? {
+        let lock = self.open_lock()?;
+        lock.lock_shared().map_err(Error::io(&self.path("lock")))?;
+        let blobs = self.entries("blobs/sha256")?;
+        let names = self.names()?;
+        let mut report = VerifyReport {
+            problems: blobs.strays,
+            ..VerifyReport::default()
+        };
+        report
+            .problems
+            .extend(self.entries("layers/sha256")?.strays);
+        report.problems.extend(names.problems());
+        for (path, digest) in blobs.found {
             report.blobs += 1;
             let size = fs::metadata(&path).map_err(Error::io(&path))?.len();
             let checked = self
@@ -84,14 +105,12 @@ impl Store {
                 .problems
                 .extend(checked.err().map(|error| error.to_string()));
         }
-        for (name, descriptor) in self.names()? {
+        let mut proven = BTreeSet::new();
+        for (name, descriptor) in names.found {
             report.images += 1;
-            let whole = self.image(descriptor.digest()).and_then(|image| {
-                image
-                    .layers()
-                    .iter()
-                    .try_for_each(|(layer, _)| self.open_blob(layer).map(drop))
-            });
+            let whole = self
+                .image(descriptor.digest())
+                .and_then(|image| self.prove_layers(&image, &mut proven));
             report
                 .problems
                 .extend(whole.err().map(|error| format!("{name}: {error}")));
@@ -99,16 +118,36 @@ impl Store {
         Ok(report)
     }
 
+    /// Once for each pair of a blob and a diffID, however many images share it.
+    fn prove_layers(&self, image: &Image, proven: &mut BTreeSet<(Digest, DiffId)>) -> Result<()> {
+        let mut budget = Budget::default();
+        for (layer, diff) in image.layers() {
+            let pair = (layer.digest().clone(), diff.clone());
+            if !proven.contains(&pair) {
+                self.prove(layer, diff, &mut budget)?;
+                proven.insert(pair);
+            }
+        }
+        Ok(())
+    }
+
     fn reachable(&self) -> Result<(BTreeSet<Digest>, BTreeSet<Digest>)> {
         let (mut blobs, mut trees) = (BTreeSet::new(), BTreeSet::new());
-        for (name, descriptor) in self.names()? {
-            let image = self.image(descriptor.digest()).map_err(|error| {
-                Error::refused(
-                    format!("image {name}"),
-                    format!("is damaged, so what it needs is not known: {error}"),
-                    format!("airtight rm {name}, then build or import it again"),
-                )
-            })?;
+        let damaged = |name: &Reference, error: &Error| {
+            Error::refused(
+                format!("image {name}"),
+                format!("is damaged, so what it needs is not known: {error}"),
+                format!("airtight rm {name}, then build or import it again"),
+            )
+        };
+        let names = self.names()?;
+        if let Some((name, error)) = names.damaged.first() {
+            return Err(damaged(name, error));
+        }
+        for (name, descriptor) in names.found {
+            let image = self
+                .image(descriptor.digest())
+                .map_err(|error| damaged(&name, &error))?;
             blobs.insert(descriptor.digest().clone());
             blobs.insert(
                 Descriptor::from_oci(image.manifest.config())?
@@ -167,18 +206,19 @@ impl Store {
         Ok(count)
     }
 
-    fn entries(&self, sub: &str) -> Result<Vec<(PathBuf, Digest)>> {
+    fn entries(&self, sub: &str) -> Result<Entries> {
         let directory = self.path(sub);
-        let mut entries = Vec::new();
+        let (mut found, mut strays) = (Vec::new(), Vec::new());
         for entry in fs::read_dir(&directory).map_err(Error::io(&directory))? {
             let path = entry.map_err(Error::io(&directory))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let digest = format!("sha256:{name}")
-                .parse()
-                .map_err(|_| Error::refused(path.display(), "is not airtight's", "remove it"))?;
-            entries.push((path, digest));
+            match format!("sha256:{name}").parse() {
+                Ok(digest) => found.push((path, digest)),
+                Err(_) => strays.push(stray(&path)),
+            }
         }
-        entries.sort();
-        Ok(entries)
+        found.sort();
+        strays.sort();
+        Ok(Entries { found, strays })
     }
 }

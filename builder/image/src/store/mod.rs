@@ -4,7 +4,7 @@
 //! ```text
 //! blobs/sha256/HEX     verified on every read
 //! refs/NAME%TAG        the descriptor of a manifest
-//! layers/sha256/HEX/   by diffID: `rootfs`, and `lock`, which a running sandbox holds shared
+//! layers/sha256/HEX/   by diffID: `rootfs`; `lock`, which a running sandbox holds shared; `from-HEX` for each blob that was seen to unpack to it
 //! tmp/                 what is being made; its maker holds a lock on it
 //! cache/               compiled filters; may be deleted
 //! lock                 held shared by a build or import from its first blob to its name, exclusive by gc
@@ -26,6 +26,7 @@ use crate::error::{Error, Result};
 pub use blob::{BlobWriter, VerifiedReader};
 pub use gc::{GcReport, VerifyReport};
 pub use names::Listed;
+pub(crate) use trees::Capped;
 pub use trees::Lease;
 
 /// A store in a directory that only its owner enters.
@@ -40,13 +41,15 @@ impl Store {
     /// Opens the store at `root`, making what is missing of it.
     ///
     /// # Errors
-    /// The directory cannot be made, or belongs to somebody else.
+    /// The directory cannot be made, or somebody else owns it or can write to it.
     pub fn open(root: &Path) -> Result<Self> {
         let root = std::path::absolute(root).map_err(Error::io(root))?;
         let store = Self {
             root,
             adding: RefCell::new(None),
         };
+        // Before anything is made in it, and after, when it may have been made by somebody else meanwhile.
+        let there = store.check()?;
         // One look where the store is there, as at every launch.
         if !store.path("blobs/sha256").is_dir() {
             for sub in ["refs", "layers/sha256", "tmp", "cache", "blobs/sha256"] {
@@ -58,19 +61,40 @@ impl Store {
                     .map_err(Error::io(&path))?;
             }
         }
-        let owner = fs::metadata(&store.root)
-            .map_err(Error::io(&store.root))?
-            .uid();
+        if !there {
+            store.check()?;
+        }
+        Ok(store)
+    }
+
+    /// Whether it is there; who else can write to it decides what runs.
+    fn check(&self) -> Result<bool> {
+        let found = match fs::metadata(&self.root) {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(Error::io(&self.root)(error)),
+        };
+        let (owner, mode) = (found.uid(), found.mode());
         let caller = nix::unistd::geteuid().as_raw();
         if owner != caller && caller != 0 {
             let problem = format!("belongs to user {owner} and you are {caller}");
             return Err(Error::refused(
-                store.root.display(),
+                self.root.display(),
                 problem,
                 "name a store of your own with --store or AIRTIGHT_STORE",
             ));
         }
-        Ok(store)
+        if mode & 0o022 != 0 {
+            return Err(Error::refused(
+                self.root.display(),
+                format!(
+                    "can be written by others: its mode is {:04o}",
+                    mode & 0o7777
+                ),
+                "chmod go-w it if nobody else has written to it, or name another with --store or AIRTIGHT_STORE",
+            ));
+        }
+        Ok(true)
     }
 
     /// Where the store is unless somebody says: `/var/lib/airtight` for root, `$XDG_DATA_HOME/airtight` else.
@@ -180,6 +204,32 @@ fn open_up(path: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Said of what lies in the store and is not the store's. It is nobody's business to remove it but its owner's.
+fn stray(path: &Path) -> String {
+    format!("{}: is not airtight's\n  fix: remove it", path.display())
+}
+
+/// A file to read from. What is none is refused without waiting on it: a fifo never answers and a device never ends.
+pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let file = File::options()
+        .read(true)
+        .custom_flags(nix::libc::O_NONBLOCK)
+        .open(path)?;
+    regular(file)
+}
+
+/// Of what was opened with `O_NONBLOCK`.
+pub(crate) fn regular(file: File) -> io::Result<File> {
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "is no regular file",
+    ))
 }
 
 /// Makes a rename in `directory` last.

@@ -1,12 +1,12 @@
 //! Names: each a file that holds the descriptor of a manifest, replaced whole.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{Store, sync_directory};
+use super::{Store, open_regular, stray, sync_directory};
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -27,6 +27,26 @@ pub struct Listed {
     pub size: u64,
     /// When the image says that it was made.
     pub created: Option<String>,
+}
+
+/// What lies in `refs`, sorted.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    pub(super) found: Vec<(Reference, Descriptor)>,
+    pub(super) damaged: Vec<(Reference, Error)>,
+    /// Files of somebody else, like an editor's, one line each.
+    pub(super) strays: Vec<String>,
+}
+
+impl Names {
+    /// One line each.
+    pub(super) fn problems(&self) -> Vec<String> {
+        let damaged = self
+            .damaged
+            .iter()
+            .map(|(name, error)| format!("image {name}: {error}"));
+        self.strays.iter().cloned().chain(damaged).collect()
+    }
 }
 
 impl Store {
@@ -83,16 +103,33 @@ impl Store {
         }
     }
 
-    /// All names, sorted.
+    /// All images that have a name, sorted; a damaged one is in [`Store::damaged`].
     ///
     /// # Errors
-    /// The file system's, or a damaged image by name.
+    /// The file system's.
     pub fn images(&self) -> Result<Vec<Listed>> {
+        Ok(self.listing()?.0)
+    }
+
+    /// What [`Store::images`] leaves out, and why, so that one damaged image does not hide the others.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn damaged(&self) -> Result<Vec<String>> {
+        Ok(self.listing()?.1)
+    }
+
+    fn listing(&self) -> Result<(Vec<Listed>, Vec<String>)> {
+        let names = self.names()?;
         let mut listed = Vec::new();
-        for (name, descriptor) in self.names()? {
-            listed.push(self.listed(name.to_string(), descriptor.digest())?);
+        let mut problems = names.problems();
+        for (name, descriptor) in &names.found {
+            match self.listed(name.to_string(), descriptor.digest()) {
+                Ok(image) => listed.push(image),
+                Err(error) => problems.push(format!("image {name}: {error}")),
+            }
         }
-        Ok(listed)
+        Ok((listed, problems))
     }
 
     pub(crate) fn listed(&self, name: String, digest: &Digest) -> Result<Listed> {
@@ -118,36 +155,34 @@ impl Store {
         Image::read(self, digest)
     }
 
-    pub(crate) fn names(&self) -> Result<Vec<(Reference, Descriptor)>> {
+    pub(super) fn names(&self) -> Result<Names> {
         let refs = self.path("refs");
-        let mut names = Vec::new();
+        let mut names = Names::default();
         for entry in fs::read_dir(&refs).map_err(Error::io(&refs))? {
             let path = entry.map_err(Error::io(&refs))?.path();
             let name = path
                 .file_name()
                 .and_then(|name| name.to_str())
                 .and_then(Reference::from_file_name);
-            let name = name.ok_or_else(|| {
-                Error::refused(
-                    path.display(),
-                    "is no name of an image",
-                    "remove the file; it is not airtight's",
-                )
-            })?;
+            let Some(name) = name else {
+                names.strays.push(stray(&path));
+                continue;
+            };
             match self.read_name(&path) {
-                Ok(descriptor) => names.push((name, descriptor)),
+                Ok(descriptor) => names.found.push((name, descriptor)),
                 // Removed since it was listed.
                 Err(Error::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+                Err(error) => names.damaged.push((name, error)),
             }
         }
-        names.sort_by(|a, b| a.0.cmp(&b.0));
+        names.found.sort_by(|a, b| a.0.cmp(&b.0));
+        names.damaged.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(names)
     }
 
     fn read_name(&self, path: &Path) -> Result<Descriptor> {
         let mut bytes = Vec::new();
-        File::open(path)
+        open_regular(path)
             .and_then(|file| file.take(MAX_NAME_FILE).read_to_end(&mut bytes))
             .map_err(Error::io(path))?;
         serde_json::from_slice(&bytes).map_err(|error| {

@@ -2,8 +2,9 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use airtight_sys::open::is_opaque;
 use sha2::{Digest as _, Sha256};
 
 use super::{Store, sync_directory};
@@ -13,9 +14,12 @@ use crate::error::{Error, Result};
 use crate::image::{Compression, Image, compression};
 use crate::layer::{Limits, unpack};
 
-/// A layer that expands more than this is a bomb, once it is past the size where honest zeros do the same.
-const MAX_RATIO: u64 = 1000;
+/// Above what gzip can reach at all (1,032), or an honest layer of zeros would be built and not run. zstd reaches 30 times that, which only a bomb does.
+const MAX_RATIO: u64 = 1100;
+/// What all layers of an image together may be beyond that.
 const RATIO_FREE: u64 = 100 << 20;
+/// Of all layers of an image, unpacked.
+const IMAGE_BYTES: u64 = 32 << 30;
 
 /// Held by what runs from an image's layers: gc leaves them alone. Ends with the process.
 #[derive(Debug)]
@@ -24,18 +28,31 @@ pub struct Lease {
 }
 
 impl Store {
-    /// The layers' trees, lowest first; what is missing is unpacked.
+    /// The layers' trees, lowest first; what is missing is unpacked. Those below a layer that hides all of them are left out.
     ///
     /// # Errors
     /// A blob that is not what it should be, or a layer that [`unpack`] refuses; nothing of it stays.
     pub fn unpacked(&self, image: &Image) -> Result<Vec<PathBuf>> {
         let mut trees = Vec::with_capacity(image.layers().len());
+        let mut budget = Budget::default();
         for (descriptor, diff) in image.layers() {
             let home = self.tree_home(diff);
-            if !home.exists() {
-                self.unpack_layer(descriptor, diff)?;
+            // A tree alone proves nothing of this blob: a configuration can claim the diffID of any tree that is here.
+            if !home.join(proof(descriptor)).exists() {
+                self.add()?;
+                if home.exists() {
+                    self.prove(descriptor, diff, &mut budget)?;
+                    record(&home, descriptor)?;
+                } else {
+                    self.unpack_layer(descriptor, diff, &mut budget)?;
+                }
             }
-            trees.push(home.join("rootfs"));
+            let rootfs = home.join("rootfs");
+            // overlayfs does not look at the mark on a layer's root: there is no directory of that name to merge.
+            if is_opaque(&rootfs).map_err(Error::sys(&rootfs))? {
+                trees.clear();
+            }
+            trees.push(rootfs);
         }
         Ok(trees)
     }
@@ -68,8 +85,12 @@ impl Store {
         self.path("layers/sha256").join(diff.0.hex())
     }
 
-    fn unpack_layer(&self, descriptor: &Descriptor, diff: &DiffId) -> Result<()> {
-        self.add()?;
+    fn unpack_layer(
+        &self,
+        descriptor: &Descriptor,
+        diff: &DiffId,
+        budget: &mut Budget,
+    ) -> Result<()> {
         let temporary = self.temporary()?;
         let rootfs = temporary.path().join("home/rootfs");
         fs::create_dir_all(&rootfs).map_err(Error::io(&rootfs))?;
@@ -78,27 +99,40 @@ impl Store {
             owners: nix::unistd::geteuid().is_root(),
             ..Limits::default()
         };
-        self.unpack_verified(descriptor, diff, &directory, &limits)?;
+        self.read_plain(descriptor, diff, budget, |plain| {
+            unpack(plain, &directory, &limits).map(drop)
+        })?;
 
         let lock = temporary.path().join("home/lock");
         File::create(&lock).map_err(Error::io(&lock))?;
+        record(&temporary.path().join("home"), descriptor)?;
         airtight_sys::open::sync_filesystem(&directory).map_err(Error::sys(&rootfs))?;
         let home = self.tree_home(diff);
         match fs::rename(temporary.path().join("home"), &home) {
             // Somebody else unpacked the same layer meanwhile, with the same digest.
-            Err(_) if home.exists() => Ok(()),
+            Err(_) if home.exists() => record(&home, descriptor),
             Err(error) => Err(Error::io(&home)(error)),
             Ok(()) => sync_directory(&self.path("layers/sha256")),
         }
     }
 
-    /// One pass: the compressed bytes are verified, decompressed, hashed again and unpacked as they come.
-    fn unpack_verified(
+    /// Holds a blob against a diffID, and unpacks nothing.
+    pub(super) fn prove(
         &self,
         descriptor: &Descriptor,
         diff: &DiffId,
-        root: &File,
-        limits: &Limits,
+        budget: &mut Budget,
+    ) -> Result<()> {
+        self.read_plain(descriptor, diff, budget, |_| Ok(()))
+    }
+
+    /// One pass: the compressed bytes are verified, decompressed, hashed again and given to `each` as they come.
+    fn read_plain(
+        &self,
+        descriptor: &Descriptor,
+        diff: &DiffId,
+        budget: &mut Budget,
+        each: impl FnOnce(&mut dyn Read) -> Result<()>,
     ) -> Result<()> {
         let path = self.blob_path(descriptor.digest());
         let blob = self.open_blob(descriptor)?;
@@ -109,20 +143,21 @@ impl Store {
                 "rebuild the image",
             )
         })?;
+        let inner = decompress(BufReader::with_capacity(256 << 10, blob), kind)
+            .map_err(Error::io(&path))?;
         let mut plain = Plain {
-            inner: decompress(BufReader::with_capacity(256 << 10, blob), kind)
-                .map_err(Error::io(&path))?,
+            inner: Capped::new(inner, budget.most(descriptor)),
             hasher: Sha256::new(),
-            length: 0,
-            // The archive's own headers and padding come on top of the files.
-            most: limits
-                .bytes
-                .saturating_add(limits.entries.saturating_mul(2048)),
-            ratio: descriptor.size().saturating_mul(MAX_RATIO).max(RATIO_FREE),
         };
-        unpack(&mut plain, root, limits)?;
         // To the end of the stream, past the archive's own end: both digests are of all of it.
-        io::copy(&mut plain, &mut io::sink()).map_err(Error::io(&path))?;
+        let read = each(&mut plain)
+            .and_then(|()| io::copy(&mut plain, &mut io::sink()).map_err(Error::io(&path)));
+        plain.inner.check(
+            descriptor.digest(),
+            "rebuild the image, or use one whose layers are smaller",
+        )?;
+        read?;
+        budget.spend(descriptor, plain.inner.length);
         let found = Digest::from_hasher(plain.hasher);
         if found == diff.0 {
             return Ok(());
@@ -135,27 +170,103 @@ impl Store {
     }
 }
 
-/// The uncompressed stream, counted and hashed.
+/// The name beside a tree that says: this blob was seen to unpack to it.
+fn proof(descriptor: &Descriptor) -> String {
+    format!("from-{}", descriptor.digest().hex())
+}
+
+fn record(home: &Path, descriptor: &Descriptor) -> Result<()> {
+    let path = home.join(proof(descriptor));
+    File::create(&path).map(drop).map_err(Error::io(&path))
+}
+
+/// What the layers of one image may still expand to: many small bombs are one.
+#[derive(Debug)]
+pub(super) struct Budget {
+    bytes: u64,
+    free: u64,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            bytes: IMAGE_BYTES,
+            free: RATIO_FREE,
+        }
+    }
+}
+
+impl Budget {
+    fn most(&self, descriptor: &Descriptor) -> u64 {
+        let Limits { bytes, entries, .. } = Limits::default();
+        // The archive's own headers and padding come on top of the files.
+        let layer = bytes.saturating_add(entries.saturating_mul(2048));
+        let ratio = descriptor.size().saturating_mul(MAX_RATIO);
+        layer.min(ratio.saturating_add(self.free)).min(self.bytes)
+    }
+
+    fn spend(&mut self, descriptor: &Descriptor, length: u64) {
+        let beyond = length.saturating_sub(descriptor.size().saturating_mul(MAX_RATIO));
+        self.free = self.free.saturating_sub(beyond);
+        self.bytes = self.bytes.saturating_sub(length);
+    }
+}
+
+/// The uncompressed stream, hashed.
 struct Plain<R> {
-    inner: R,
+    inner: Capped<R>,
     hasher: Sha256,
-    length: u64,
-    most: u64,
-    ratio: u64,
 }
 
 impl<R: Read> Read for Plain<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
+        self.hasher.update(buffer.get(..count).unwrap_or_default());
+        Ok(count)
+    }
+}
+
+/// A decompressed stream that ends in an error when it is longer than what it came from is worth.
+#[derive(Debug)]
+pub(crate) struct Capped<R> {
+    inner: R,
+    length: u64,
+    most: u64,
+}
+
+impl<R> Capped<R> {
+    pub(crate) fn new(inner: R, most: u64) -> Self {
+        Self {
+            inner,
+            length: 0,
+            most,
+        }
+    }
+
+    /// Whether it ended so, which whoever read it cannot tell from another fault.
+    pub(crate) fn check(&self, what: impl ToString, fix: &str) -> Result<()> {
+        if self.length <= self.most {
+            return Ok(());
+        }
+        Err(Error::refused(what, self.problem(), fix))
+    }
+
+    fn problem(&self) -> String {
+        format!(
+            "unpacks to more than {} bytes, far more than it is worth: refused as a bomb",
+            self.most
+        )
+    }
+}
+
+impl<R: Read> Read for Capped<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
         self.length += count as u64;
-        if self.length > self.most || self.length > self.ratio {
-            let problem = format!(
-                "the layer unpacks to more than {} bytes, far more than it is worth: refused as a bomb",
-                self.most.min(self.ratio)
-            );
+        if self.length > self.most {
+            let problem = self.problem();
             return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
         }
-        self.hasher.update(buffer.get(..count).unwrap_or_default());
         Ok(count)
     }
 }

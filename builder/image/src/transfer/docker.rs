@@ -1,20 +1,20 @@
 //! `docker save`'s archive: `manifest.json`, a configuration that OCI's was made from, and layers as plain tar files, which other tools may have
 //! compressed. It becomes an OCI image of the same layers and the same configuration bytes.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::path::Path;
 
-use airtight_sys::open::open_in_root;
-use nix::fcntl::OFlag;
 use serde::Deserialize;
 
-use super::import::Layout;
+use super::import::{Layout, NAME_ONE};
 use crate::descriptor::Descriptor;
 use crate::error::{Error, Result};
-use crate::image::OCI_MANIFEST;
+use crate::image::{OCI_MANIFEST, check_count};
 use crate::reference::Reference;
 use crate::store::{Listed, Store};
 
+/// Where `docker save` says what is in it.
+pub(super) const SAVED_FILE: &str = "manifest.json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
@@ -33,47 +33,50 @@ pub(super) fn import(
     archive: &Layout<'_>,
     name: Option<&Reference>,
 ) -> Result<Vec<Listed>> {
-    let bad = |problem: String| {
-        Error::refused(
-            archive.shown.display(),
-            problem,
-            "name an OCI layout, an oci-archive or a docker-archive",
-        )
-    };
-    let saved: Vec<Saved> = serde_json::from_slice(&archive.document("manifest.json")?)
-        .map_err(|error| bad(format!("manifest.json: {error}")))?;
+    let bad = |problem: String| Error::refused(archive.shown.display(), problem, NAME_ONE);
+    let saved: Vec<Saved> = serde_json::from_slice(&archive.document(SAVED_FILE)?)
+        .map_err(|error| bad(format!("{SAVED_FILE}: {error}")))?;
     if saved.is_empty() || saved.len() > 1024 || (name.is_some() && saved.len() != 1) {
         return Err(bad(format!("has {} images", saved.len())));
     }
-    let mut listed = Vec::new();
+    let mut taken = Vec::new();
+    let mut blobs = BTreeMap::new();
     for image in &saved {
-        let manifest = convert(store, archive, image)?;
-        let read = store.image(manifest.digest())?;
-        read.check_platform()?;
-        store.unpacked(&read)?;
+        check_count(image.layers.len(), archive.shown.display())?;
         let said = image
             .repo_tags
             .iter()
             .flatten()
             .map(|tag| tag.parse())
             .collect::<Result<Vec<Reference>>>()?;
+        let manifest = convert(store, archive, image, &mut blobs)?;
+        let read = store.image(manifest.digest())?;
+        read.check_platform()?;
+        store.unpacked(&read)?;
         let names = name.map_or(said, |name| vec![name.clone()]);
-        for name in &names {
-            store.tag(name, &manifest)?;
-            listed.push(store.listed(name.to_string(), manifest.digest())?);
-        }
         if names.is_empty() {
-            listed.push(store.listed(String::new(), manifest.digest())?);
+            taken.push((None, manifest));
+        } else {
+            taken.extend(names.into_iter().map(|name| (Some(name), manifest.clone())));
         }
     }
-    Ok(listed)
+    store.name_all(&taken)
 }
 
-fn convert(store: &Store, archive: &Layout<'_>, image: &Saved) -> Result<Descriptor> {
+fn convert<'a>(
+    store: &Store,
+    archive: &Layout<'_>,
+    image: &'a Saved,
+    blobs: &mut BTreeMap<&'a str, Descriptor>,
+) -> Result<Descriptor> {
     let config = store.put_blob_bytes(&archive.document(&image.config)?)?;
     let mut layers = Vec::with_capacity(image.layers.len());
     for path in &image.layers {
-        layers.push(layer(store, archive, path)?);
+        // Images share layers, and a hostile list may name one any number of times.
+        if !blobs.contains_key(path.as_str()) {
+            blobs.insert(path, layer(store, archive, path)?);
+        }
+        layers.extend(blobs.get(path.as_str()).cloned());
     }
     let manifest = serde_json::json!({
         "schemaVersion": 2,
@@ -85,12 +88,10 @@ fn convert(store: &Store, archive: &Layout<'_>, image: &Saved) -> Result<Descrip
     Ok(Descriptor::new(OCI_MANIFEST, digest, size))
 }
 
-/// Docker links equal layers to one another inside the archive: the link resolves in it and nowhere else.
+/// Docker links equal layers to one another inside the archive.
 fn layer(store: &Store, archive: &Layout<'_>, path: &str) -> Result<Descriptor> {
     let shown = archive.shown.join(path);
-    let file =
-        open_in_root(&archive.at, Path::new(path), OFlag::O_RDONLY).map_err(Error::sys(&shown))?;
-    let mut file = std::fs::File::from(file);
+    let mut file = archive.open_linked(path)?;
     let mut magic = Vec::new();
     (&mut file)
         .take(4)

@@ -1,46 +1,70 @@
 //! Import: a layout directory, an OCI archive, a docker archive. Every blob is verified as it is copied, every layer is unpacked and held against its
 //! diffID, and only then does a name point there.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use airtight_sys::open::open_beneath;
+use airtight_sys::open::{open_beneath, open_in_root};
 use nix::fcntl::OFlag;
 use oci_spec::image::ImageIndex;
 
+use super::docker::SAVED_FILE;
 use super::{INDEX_FILE, LAYOUT_FILE, REF_NAME, docker};
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::image::{MAX_DOCUMENT, host_arch, is_index, is_manifest, parse_index};
+use crate::image::{MAX_DOCUMENT, check_count, host_arch, is_index, is_manifest, parse_index};
 use crate::layer::{Limits, unpack};
 use crate::reference::Reference;
-use crate::store::{Listed, Store};
+use crate::store::{Capped, Listed, Store, open_regular, regular};
 
 /// Of an archive before it is looked into.
 const ARCHIVE_BYTES: u64 = 32 << 30;
 const ARCHIVE_ENTRIES: u64 = 10_000;
+/// An archive is of layers, most of them compressed already; one that expands so much is asked to come without compression.
+const ARCHIVE_RATIO: u64 = 100;
+const ARCHIVE_RATIO_FREE: u64 = 100 << 20;
+
+/// Without waiting on a fifo that stands in a file's place.
+const READ: OFlag = OFlag::O_RDONLY.union(OFlag::O_NONBLOCK);
+pub(super) const NAME_ONE: &str = "name an OCI layout, an oci-archive or a docker-archive";
 
 /// A directory in the form of an OCI layout.
 pub(super) struct Layout<'a> {
     pub(super) shown: &'a Path,
-    pub(super) at: OwnedFd,
+    at: OwnedFd,
+    /// What was copied already: a hostile list may name one blob any number of times.
+    copied: RefCell<BTreeSet<(Digest, u64)>>,
 }
 
-impl Layout<'_> {
+impl<'a> Layout<'a> {
+    fn new(shown: &'a Path, at: File) -> Self {
+        Self {
+            shown,
+            at: OwnedFd::from(at),
+            copied: RefCell::default(),
+        }
+    }
+
     /// A file of the layout; a link on the way is refused, so nothing outside is read.
     pub(super) fn open(&self, path: &str) -> Result<File> {
-        open_beneath(&self.at, Path::new(path), OFlag::O_RDONLY)
-            .map(File::from)
-            .map_err(|error| {
-                Error::refused(
-                    self.shown.join(path).display(),
-                    error.to_string(),
-                    "name an OCI layout, an oci-archive or a docker-archive",
-                )
-            })
+        self.regular(path, open_beneath(&self.at, Path::new(path), READ))
+    }
+
+    /// The same, for archives whose entries link to one another: a link resolves in it and nowhere else.
+    pub(super) fn open_linked(&self, path: &str) -> Result<File> {
+        self.regular(path, open_in_root(&self.at, Path::new(path), READ))
+    }
+
+    fn regular(&self, path: &str, opened: airtight_sys::Result<OwnedFd>) -> Result<File> {
+        opened
+            .map_err(|error| error.to_string())
+            .and_then(|file| regular(File::from(file)).map_err(|error| error.to_string()))
+            .map_err(|problem| Error::refused(self.shown.join(path).display(), problem, NAME_ONE))
     }
 
     pub(super) fn document(&self, path: &str) -> Result<Vec<u8>> {
@@ -60,8 +84,14 @@ impl Layout<'_> {
     }
 
     fn copy(&self, store: &Store, descriptor: &Descriptor) -> Result<()> {
-        let file = self.open(&format!("blobs/sha256/{}", descriptor.digest().hex()))?;
-        store.put_verified(file, descriptor)
+        let key = (descriptor.digest().clone(), descriptor.size());
+        if self.copied.borrow().contains(&key) {
+            return Ok(());
+        }
+        let path = format!("blobs/sha256/{}", descriptor.digest().hex());
+        store.put_verified(self.open(&path)?, descriptor, &self.shown.join(&path))?;
+        self.copied.borrow_mut().insert(key);
+        Ok(())
     }
 }
 
@@ -76,7 +106,8 @@ impl Store {
         if path.is_dir() {
             return self.import_from(&open_layout(path)?, name);
         }
-        let mut file = File::open(path).map_err(Error::io(path))?;
+        let mut file = open_regular(path)
+            .map_err(|error| Error::refused(path.display(), error.to_string(), NAME_ONE))?;
         let mut magic = [0; 2];
         let gzip = file.read(&mut magic).map_err(Error::io(path))? == 2 && magic == [0x1f, 0x8b];
         file.rewind().map_err(Error::io(path))?;
@@ -88,22 +119,30 @@ impl Store {
             owners: false,
         };
         let unpacked = if gzip {
-            unpack(flate2::read::MultiGzDecoder::new(file), &directory, &limits)
+            let packed = file.metadata().map_err(Error::io(path))?.len();
+            let most = packed.saturating_mul(ARCHIVE_RATIO).max(ARCHIVE_RATIO_FREE);
+            let mut plain = Capped::new(flate2::read::MultiGzDecoder::new(file), most);
+            let unpacked = unpack(&mut plain, &directory, &limits);
+            plain.check(
+                path.display(),
+                "if it is to be trusted, decompress it with gunzip and import the tar",
+            )?;
+            unpacked
         } else {
             unpack(file, &directory, &limits)
         };
-        unpacked.map_err(|error| {
-            Error::refused(
+        unpacked.map_err(|error| no_archive(path, error))?;
+        let at = directory.try_clone().map_err(Error::io(path))?;
+        let layout = Layout::new(path, at);
+        let has = |name: &str| open_beneath(&directory, Path::new(name), OFlag::O_PATH).is_ok();
+        if !has(LAYOUT_FILE) && !has(SAVED_FILE) {
+            return Err(Error::refused(
                 path.display(),
-                error.to_string(),
-                "name an OCI layout, an oci-archive or a docker-archive",
-            )
-        })?;
-        let layout = Layout {
-            shown: path,
-            at: OwnedFd::from(directory),
-        };
-        if temporary.path().join(LAYOUT_FILE).exists() {
+                format!("is no archive of images: it has neither {LAYOUT_FILE} nor {SAVED_FILE}"),
+                NAME_ONE,
+            ));
+        }
+        if has(LAYOUT_FILE) {
             return self.import_from(&layout, name);
         }
         docker::import(self, &layout, name)
@@ -152,21 +191,40 @@ impl Store {
                 "import it without --name",
             ));
         }
-        let mut listed = Vec::with_capacity(images.len());
-        for (said, manifest) in &images {
-            self.take(layout, manifest)?;
+        if images.is_empty() {
+            return Err(Error::refused(
+                layout.shown.display(),
+                "has no image of a type that airtight takes",
+                "name a layout with an OCI image or a docker image of schema version 2",
+            ));
+        }
+        let mut taken = Vec::with_capacity(images.len());
+        for (said, manifest) in images {
             let name = match (name, said) {
                 (Some(name), _) => Some(name.clone()),
-                (None, Some(said)) => Some(name_of(layout.shown, said)?),
+                (None, Some(said)) => Some(name_of(layout.shown, &said)?),
                 (None, None) => None,
             };
-            if let Some(name) = &name {
+            self.take(layout, &manifest)?;
+            taken.push((name, manifest));
+        }
+        self.name_all(&taken)
+    }
+
+    /// Once all of them are in the store: what fails before has left no name.
+    pub(super) fn name_all(
+        &self,
+        taken: &[(Option<Reference>, Descriptor)],
+    ) -> Result<Vec<Listed>> {
+        let mut listed = Vec::with_capacity(taken.len());
+        for (name, manifest) in taken {
+            let shown = name.as_ref().map(ToString::to_string).unwrap_or_default();
+            listed.push(self.listed(shown, manifest.digest())?);
+        }
+        for (name, manifest) in taken {
+            if let Some(name) = name {
                 self.tag(name, manifest)?;
             }
-            listed.push(self.listed(
-                name.map(|name| name.to_string()).unwrap_or_default(),
-                manifest.digest(),
-            )?);
         }
         Ok(listed)
     }
@@ -187,6 +245,7 @@ impl Store {
             if is_manifest(descriptor.media_type()) {
                 images.push((name, descriptor));
             } else if is_index(descriptor.media_type()) {
+                descriptor.at_most(MAX_DOCUMENT)?;
                 layout.copy(self, &descriptor)?;
                 let nested =
                     parse_index(&self.read_blob(&descriptor, MAX_DOCUMENT)?, layout.shown)?;
@@ -198,12 +257,16 @@ impl Store {
 
     /// Everything of one image, and its layers unpacked, which is where their diffIDs are checked.
     fn take(&self, layout: &Layout<'_>, manifest: &Descriptor) -> Result<()> {
+        manifest.at_most(MAX_DOCUMENT)?;
         layout.copy(self, manifest)?;
         let parsed = crate::image::parse_manifest(
             &self.read_blob(manifest, MAX_DOCUMENT)?,
             manifest.digest(),
         )?;
-        layout.copy(self, &Descriptor::from_oci(parsed.config())?)?;
+        check_count(parsed.layers().len(), manifest.digest())?;
+        let config = Descriptor::from_oci(parsed.config())?;
+        config.at_most(MAX_DOCUMENT)?;
+        layout.copy(self, &config)?;
         for layer in parsed.layers() {
             layout.copy(self, &Descriptor::from_oci(layer)?)?;
         }
@@ -213,12 +276,26 @@ impl Store {
     }
 }
 
+/// What [`unpack`] says of a layer, said of the archive around one.
+fn no_archive(path: &Path, error: Error) -> Error {
+    use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    match error {
+        Error::Refused { what, problem, .. } => {
+            Error::refused(path.display(), format!("{what}: {problem}"), NAME_ONE)
+        }
+        // Of the decompressor, and not of our own disk.
+        Error::Io { error, .. }
+            if matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof) =>
+        {
+            Error::refused(path.display(), error.to_string(), NAME_ONE)
+        }
+        other @ (Error::Io { .. } | Error::Sys { .. }) => other,
+    }
+}
+
 fn open_layout(path: &Path) -> Result<Layout<'_>> {
     let at = File::open(path).map_err(Error::io(path))?;
-    let layout = Layout {
-        shown: path,
-        at: OwnedFd::from(at),
-    };
+    let layout = Layout::new(path, at);
     let version = layout.document(LAYOUT_FILE)?;
     let version: serde_json::Value = serde_json::from_slice(&version).unwrap_or_default();
     match version
@@ -239,30 +316,44 @@ fn read_index(layout: &Layout<'_>) -> Result<ImageIndex> {
 }
 
 fn for_this_machine(index: &ImageIndex, what: &Path) -> Result<Descriptor> {
-    let has: Vec<String> = index
+    let of = |entry: &oci_spec::image::Descriptor| {
+        let platform = entry.platform().as_ref()?;
+        Some(format!("{}/{}", platform.os(), platform.architecture()))
+    };
+    let wanted = format!("linux/{}", host_arch());
+    let ours = |entry: &&oci_spec::image::Descriptor| of(entry).as_ref() == Some(&wanted);
+    let mut manifests = index
         .manifests()
         .iter()
-        .filter_map(|entry| {
-            entry
-                .platform()
-                .as_ref()
-                .map(|platform| format!("{}/{}", platform.os(), platform.architecture()))
-        })
-        .collect();
-    let wanted = format!("linux/{}", host_arch());
-    let found = index.manifests().iter().find(|entry| {
-        entry.platform().as_ref().is_some_and(|platform| {
-            format!("{}/{}", platform.os(), platform.architecture()) == wanted
-        })
-    });
-    match found {
-        Some(entry) if is_manifest(entry.media_type().as_ref()) => Descriptor::from_oci(entry),
-        _ => Err(Error::refused(
-            what.display(),
-            format!("has images for {} and none for {wanted}", has.join(", ")),
-            "use an image for this machine",
-        )),
+        .filter(|entry| is_manifest(entry.media_type().as_ref()));
+    if let Some(entry) = manifests.clone().find(ours) {
+        return Descriptor::from_oci(entry);
     }
+    let bad =
+        |problem: String| Error::refused(what.display(), problem, "use an image for this machine");
+    if index
+        .manifests()
+        .iter()
+        .any(|entry| is_index(entry.media_type().as_ref()))
+    {
+        return Err(Error::refused(
+            what.display(),
+            "has an index in an index in an index, and airtight looks into one",
+            "export the image itself from the tool that made this",
+        ));
+    }
+    if manifests.next().is_none() {
+        return Err(bad(
+            "has an index without an image that airtight takes".to_owned()
+        ));
+    }
+    let has: BTreeSet<String> = index.manifests().iter().filter_map(of).collect();
+    let has: Vec<String> = has.into_iter().collect();
+    Err(bad(if has.is_empty() {
+        format!("says of none of its images that it is for {wanted}")
+    } else {
+        format!("has images for {} and none for {wanted}", has.join(", "))
+    }))
 }
 
 /// A layout names by tag alone or by a whole name; `docker.io/library/` is left as it stands.

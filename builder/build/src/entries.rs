@@ -3,13 +3,13 @@
 
 use std::collections::btree_map::{BTreeMap, Entry as Slot};
 use std::fmt;
-use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::error::Problem;
 use crate::path::ImagePath;
+use crate::source::Source;
 
 /// One entry of a layer. Owner, times and write bits are not here: they are the same for all.
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ pub(crate) enum EntryKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
     /// A regular file of this host.
-    Host(PathBuf),
+    Host(Source),
     Generated(Arc<[u8]>),
 }
 
@@ -158,21 +158,9 @@ fn same_content(old: &Content, new: &Content) -> io::Result<bool> {
 
 fn open(content: &Content) -> io::Result<Box<dyn Read + '_>> {
     match content {
-        Content::Host(path) => Ok(Box::new(BufReader::new(open_regular(path)?))),
+        Content::Host(source) => Ok(Box::new(BufReader::new(source.open()?.0))),
         Content::Generated(bytes) => Ok(Box::new(bytes.as_ref())),
     }
-}
-
-/// Opens a source for reading. Sources are seen as regular files first, so a FIFO put there since must not hang the build:
-/// hence not blocking, and the type is checked once more on the descriptor.
-pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    let file = File::options().read(true).custom_flags(flags).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("is no regular file any more"));
-    }
-    Ok(file)
 }
 
 #[cfg(test)]

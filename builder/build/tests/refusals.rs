@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use airtight_build::{BuildRequest, build};
+use airtight_build::{BuildRequest, Progress, build};
 use airtight_image::Store;
 
 /// Builds `layers` in a directory that `prepare` fills; the error without the directory's own name.
@@ -146,6 +146,48 @@ fn an_image_that_could_not_start_is_refused() {
     ] {
         assert_eq!(refused(&format!("{copied}{more}"), program), want);
     }
+}
+
+/// Where [`swap`] works.
+static SWAPPED: std::sync::OnceLock<std::path::PathBuf> = std::sync::OnceLock::new();
+
+/// Between plan and layers, as somebody would who writes to the build's directory: a link out of it in a directory's place.
+fn swap(step: &Progress<'_>) {
+    if let (Progress::Planned { .. }, Some(context)) = (step, SWAPPED.get()) {
+        fs::rename(context.join("tree"), context.join("away")).unwrap();
+        symlink("../secret", context.join("tree")).unwrap();
+    }
+}
+
+#[test]
+fn a_link_that_is_put_there_during_the_build_leads_nowhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let context = dir.path().canonicalize().unwrap().join("context");
+    for (path, content) in [("context/tree/f", "innocent1"), ("secret/f", "TOPSECRET")] {
+        let path = dir.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    let file = context.join("airtight.toml");
+    let layers = layer("{ from = \"tree\", to = \"/srv\" }");
+    fs::write(&file, format!("format = 1\nname = \"a\"\n{layers}")).unwrap();
+    SWAPPED.set(context.clone()).unwrap();
+    let store = Store::open(&dir.path().join("store")).unwrap();
+    let request = BuildRequest {
+        file: file.clone(),
+        tag: None,
+        outputs: vec![],
+        source_date_epoch: None,
+        progress: swap,
+    };
+    let told = build(&request, &store).map(|_| ()).unwrap_err().to_string();
+    let want = format!(
+        "{}: `layer[0].copy[0]`: `{}` was replaced by a link during the build\n  fix: build again when nothing writes to it",
+        file.display(),
+        context.join("tree/f").display()
+    );
+    assert_eq!(told, want);
+    assert!(store.images().unwrap().is_empty());
 }
 
 #[test]

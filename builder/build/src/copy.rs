@@ -3,7 +3,6 @@
 use std::fs::{DirEntry, File, FileType, Metadata};
 use std::io;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,9 +13,6 @@ use crate::path::ImagePath;
 use crate::source::{Root, Roots};
 use crate::spec::{Copy, CopyFrom};
 use crate::tree::Tree;
-
-/// Entries of one tree; far above any real one, below what would fill the memory.
-const MAX_ENTRIES: usize = 2_000_000;
 
 /// Adds what one `copy` names.
 pub(crate) fn copy(asked: &Copy, key: &str, roots: &Roots, tree: &mut Tree) -> Result<(), Problem> {
@@ -35,7 +31,6 @@ pub(crate) fn copy(asked: &Copy, key: &str, roots: &Roots, tree: &mut Tree) -> R
         asked,
         root,
         tree,
-        entries: 0,
     };
     if metadata.is_dir() {
         return walk.directory(&way, &named, shown);
@@ -124,7 +119,6 @@ struct Walk<'a> {
     asked: &'a Copy,
     root: &'a Root,
     tree: &'a mut Tree,
-    entries: usize,
 }
 
 /// One thing on this host that becomes an entry.
@@ -192,29 +186,6 @@ impl Walk<'_> {
             metadata,
             held,
         } = found;
-        self.entries += 1;
-        if self.entries > MAX_ENTRIES {
-            let problem = format!("holds more than {MAX_ENTRIES} entries");
-            return Err(Problem::new(
-                self.source_key(),
-                problem,
-                "name a smaller tree, or `exclude` some of it",
-            ));
-        }
-        if to
-            .name()
-            .is_some_and(|name| name.as_bytes().starts_with(b".wh."))
-        {
-            let problem = format!(
-                "`{}` would be a whiteout in a layer, which deletes",
-                shown.display()
-            );
-            return Err(Problem::new(
-                self.source_key(),
-                problem,
-                "rename it, or `exclude` it",
-            ));
-        }
         let kind = metadata.file_type();
         let kind = if kind.is_dir() {
             EntryKind::Directory

@@ -49,6 +49,8 @@ fn a_source_that_cannot_be_held_is_refused_by_name() {
         }
     };
     let hold = "which a layer of an app cannot hold\n  fix: remove it, or name it in `exclude`";
+    let deletes = "which deletes: a layer's names that begin with `.wh.` are whiteouts\n  \
+                   fix: rename it, `exclude` it, or choose another place";
     for (name, copy, prepare, want) in [
         (
             "absent",
@@ -83,9 +85,23 @@ fn a_source_that_cannot_be_held_is_refused_by_name() {
             "a whiteout",
             TREE,
             Box::new(in_tree(|tree| fs::write(tree.join(".wh.x"), "").unwrap())),
-            "airtight.toml: `layer[0].copy[0].from`: `tree/.wh.x` would be a whiteout in a layer, which deletes\n  \
-             fix: rename it, or `exclude` it"
-                .to_owned(),
+            format!("airtight.toml: `layer[0].copy[0]`: tree/.wh.x would lie at /srv/.wh.x, {deletes}"),
+        ),
+        (
+            "a whiteout above the file",
+            "{ from = \"a\", to = \"/.wh.etc/x\" }",
+            Box::new(|context: &Path| fs::write(context.join("a"), "a").unwrap()),
+            format!("airtight.toml: `layer[0].copy[0]`: a would lie at /.wh.etc, {deletes}"),
+        ),
+        (
+            "too deep",
+            TREE,
+            Box::new(in_tree(|tree| fs::create_dir_all(tree.join("d/".repeat(140))).unwrap())),
+            format!(
+                "airtight.toml: `layer[0].copy[0]`: tree{0} would lie at /srv{0}, which is more than 128 directories deep\n  \
+                 fix: choose a shorter `to`, or `exclude` it",
+                "/d".repeat(128)
+            ),
         ),
         (
             "a link out of the context",

@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::image::{Compression, Image, compression};
 use crate::layer::{Limits, unpack};
 
-/// A layer that expands more than this is a bomb, once it is past the size where honest zeros do the same.
-const MAX_RATIO: u64 = 1000;
+/// A layer that expands more than this is a bomb, once it is past the size where honest zeros do the same. Above the 1,032 that gzip itself reaches.
+const MAX_RATIO: u64 = 1100;
 const RATIO_FREE: u64 = 100 << 20;
 
 /// Held by what runs from an image's layers: gc leaves them alone. Ends with the process.

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::image::{Compression, Image, compression};
 use crate::layer::{Limits, unpack};
 
-/// A layer that expands more than this is a bomb, once it is past the size where honest zeros do the same. Above the 1,032 that gzip itself reaches.
+/// Above what gzip can reach at all (1,032), or an honest layer of zeros would be built and not run. zstd reaches 30 times that, which only a bomb does.
 const MAX_RATIO: u64 = 1100;
 const RATIO_FREE: u64 = 100 << 20;
 

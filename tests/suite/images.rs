@@ -64,6 +64,52 @@ fn the_same_input_gives_the_same_digest_elsewhere_and_for_another_user() {
     );
 }
 
+/// Names that come from an image or a build's directory are in messages; neither may speak as airtight.
+#[test]
+fn privileged_no_name_forges_a_message_or_steers_the_terminal() {
+    const HOSTILE: &str = "\u{1b}[2Jx\nairtight: all is well\n  fix: none";
+    let shown = r"\u{1b}[2Jx\nairtight: all is well\n  fix: none";
+    let Some(worlds) = every_caller() else { return };
+    for world in &worlds {
+        let directory = context(world, "hostile");
+        let program = APP.replace(
+            "/app/run",
+            "\\u001b[2Jx\\nairtight: all is well\\n  fix: none",
+        );
+        world
+            .write("work/hostile/airtight.toml", program.as_bytes())
+            .unwrap();
+        assert_eq!(world.airtight(["build", &directory]).unwrap().code, Some(0));
+        let ran = world.airtight(["run", "test/app"]).unwrap();
+        assert_eq!(ran.code, Some(127), "{ran:?}");
+        assert!(ran.stderr.contains(shown), "{ran:?}");
+        let lines = |text: &str| {
+            text.lines()
+                .filter(|line| line.starts_with("airtight: "))
+                .count()
+        };
+        assert_eq!(lines(&ran.stderr), 1, "{ran:?}");
+        assert!(
+            !ran.stderr.contains(['\u{1b}', '\r']) && !ran.stderr.contains("\n  fix"),
+            "{ran:?}"
+        );
+
+        let socket = world.path("work/hostile/tree").join(HOSTILE);
+        drop(std::os::unix::net::UnixListener::bind(socket).unwrap());
+        let built = world.airtight(["build", &directory]).unwrap();
+        // In a problem, which may be another error's words, a fix is part of the line.
+        let shown = shown.replace(r"\n  fix", "; fix");
+        let want = format!(
+            "airtight: {directory}/airtight.toml: `layer[0].copy[0].from`: `tree/{shown}` is a socket, which a layer of an app cannot hold\n  \
+             fix: remove it, or name it in `exclude`\n"
+        );
+        assert_eq!(
+            (built.code, built.stderr.as_str()),
+            (Some(125), want.as_str())
+        );
+    }
+}
+
 #[test]
 fn two_builds_at_once_share_a_store() {
     let world = World::new().unwrap();

@@ -2,15 +2,16 @@
 //! here; how each one's libraries are found, in [`crate::process`].
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use crate::elf::{self, Kind};
-use crate::entries::{Content, open_regular};
+use crate::entries::Content;
 use crate::error::Problem;
 use crate::library::Libraries;
 use crate::path::ImagePath;
 use crate::process::Process;
+use crate::source::Source;
 use crate::spec::Closure;
 use crate::tree::{Node, Tree};
 
@@ -70,7 +71,7 @@ impl Resolver {
             Kind::Static => Ok(()),
             Kind::Dynamic(dynamic) if dynamic.abi == self.libraries.machine.abi => {
                 Process::new(self, tree, key, &place)
-                    .load(&source, Rc::new(dynamic.clone()))
+                    .load(source.path(), Rc::new(dynamic.clone()))
                     .map(|_| ())
             }
             Kind::Dynamic(dynamic) => Err(problem(
@@ -121,7 +122,9 @@ impl Resolver {
                     if dynamic.interpreter.is_none() {
                         plug_ins.push((file, source, dynamic));
                     } else {
-                        loaded.extend(Process::new(self, tree, key, &file).load(&source, dynamic)?);
+                        loaded.extend(
+                            Process::new(self, tree, key, &file).load(source.path(), dynamic)?,
+                        );
                     }
                 }
                 Kind::Dynamic(_) | Kind::Static | Kind::Script(_) | Kind::Other => {}
@@ -130,19 +133,21 @@ impl Resolver {
         // A library that a program of the tree loads may find its own only through that program's DT_RPATH.
         plug_ins.retain(|(file, _, _)| !loaded.contains(file));
         for (file, source, dynamic) in plug_ins {
-            Process::new(self, tree, key, &file).load(&source, dynamic)?;
+            Process::new(self, tree, key, &file).load(source.path(), dynamic)?;
         }
         Ok(())
     }
 
     /// The error says what is wrong with the file, without its name.
-    pub(crate) fn inspect(&mut self, source: &Path) -> Result<Rc<Kind>, String> {
-        if let Some(kind) = self.seen.get(source) {
+    pub(crate) fn inspect(&mut self, source: &Source) -> Result<Rc<Kind>, String> {
+        if let Some(kind) = self.seen.get(source.path()) {
             return Ok(kind.clone());
         }
-        let file = open_regular(source).map_err(|err| format!("cannot be read: {err}"))?;
+        let (file, _) = source
+            .open()
+            .map_err(|err| format!("cannot be read: {err}"))?;
         let kind = Rc::new(elf::inspect(file)?);
-        self.seen.insert(source.to_path_buf(), kind.clone());
+        self.seen.insert(source.path().to_path_buf(), kind.clone());
         Ok(kind)
     }
 }

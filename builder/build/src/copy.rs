@@ -1,8 +1,8 @@
 //! `copy`: sources of this host become entries. What an immutable layer cannot hold is refused by name.
 
-use std::fs::{FileType, Metadata};
+use std::fs::{DirEntry, File, FileType, Metadata};
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,35 +10,30 @@ use std::sync::Arc;
 use crate::entries::{Content, EntryKind, Origin};
 use crate::error::Problem;
 use crate::path::ImagePath;
+use crate::source::{Root, Roots};
 use crate::spec::{Copy, CopyFrom};
 use crate::tree::Tree;
 
-/// Entries of one tree; far above any real one, below what would fill the memory.
-const MAX_ENTRIES: usize = 2_000_000;
-
-/// Adds what one `copy` names. `context` is the build file's directory.
-pub(crate) fn copy(
-    asked: &Copy,
-    key: &str,
-    context: &Path,
-    tree: &mut Tree,
-) -> Result<(), Problem> {
+/// Adds what one `copy` names.
+pub(crate) fn copy(asked: &Copy, key: &str, roots: &Roots, tree: &mut Tree) -> Result<(), Problem> {
     let from_key = format!("{key}.from");
-    let source = locate(&asked.from, &from_key, context)?;
-    let metadata = source
-        .metadata()
-        .map_err(|err| unreadable(&from_key, &source, &err))?;
+    let Located {
+        root,
+        way,
+        named,
+        metadata,
+    } = locate(&asked.from, &from_key, roots)?;
     let shown = match &asked.from {
         CopyFrom::Host(path) | CopyFrom::Context(path) => path,
     };
     let mut walk = Walk {
         key: key.into(),
         asked,
+        root,
         tree,
-        entries: 0,
     };
     if metadata.is_dir() {
-        return walk.directory(&source, shown);
+        return walk.directory(&way, &named, shown);
     }
     if !asked.exclude.is_empty() {
         let problem = format!("is for trees, and `{}` is a single file", shown.display());
@@ -52,26 +47,44 @@ pub(crate) fn copy(
         Some(name) if asked.into => asked.to.child(name),
         _ => asked.to.clone(),
     };
-    walk.entry(&source, shown, &metadata, &to).map(|_| ())
+    let found = Found {
+        way,
+        named,
+        shown,
+        metadata: &metadata,
+        held: Path::new(""),
+    };
+    walk.entry(found, &to).map(|_| ())
 }
 
-/// The named source itself is followed if it is a link (what it holds is meant), but a relative one not out of the context.
-fn locate(from: &CopyFrom, key: &str, context: &Path) -> Result<PathBuf, Problem> {
-    let path = match from {
-        CopyFrom::Host(path) => return Ok(path.clone()),
-        CopyFrom::Context(path) => path,
+/// Where a source lies, and what it was when it was looked at.
+struct Located<'a> {
+    root: &'a Root,
+    /// Below `root`, without links.
+    way: PathBuf,
+    /// On this host, for messages and the linker's rules.
+    named: PathBuf,
+    metadata: Metadata,
+}
+
+/// The named source itself is followed if it is a link (what it holds is meant), but a relative one not out of the context. From
+/// here on no link is followed, and what was named is looked at through a descriptor: what lies there now is what was checked.
+fn locate<'a>(from: &CopyFrom, key: &str, roots: &'a Roots) -> Result<Located<'a>, Problem> {
+    let real = |path: &Path, shown: &Path| {
+        path.canonicalize()
+            .map_err(|err| unreadable(key, shown, &err))
     };
-    let context = context
-        .canonicalize()
-        .map_err(|err| unreadable(key, context, &err))?;
-    let source = context.join(path);
-    let real = source
-        .canonicalize()
-        .map_err(|err| unreadable(key, path, &err))?;
-    if !real.starts_with(&context) {
+    let (root, shown, real, named) = match from {
+        CopyFrom::Host(path) => (&roots.host, path, real(path, path)?, Some(path.clone())),
+        CopyFrom::Context(path) => {
+            let real = real(&roots.context.path().join(path), path)?;
+            (&roots.context, path, real, None)
+        }
+    };
+    let Some(way) = root.way(&real) else {
         let problem = format!(
             "`{}` is a link out of the build file's directory, to {}",
-            path.display(),
+            shown.display(),
             real.display()
         );
         return Err(Problem::new(
@@ -79,8 +92,17 @@ fn locate(from: &CopyFrom, key: &str, context: &Path) -> Result<PathBuf, Problem
             problem,
             "copy what it leads to into the directory, or name the host path in full",
         ));
-    }
-    Ok(real)
+    };
+    let metadata = root
+        .look(way)
+        .and_then(|file| file.metadata())
+        .map_err(|err| unreadable(key, shown, &err))?;
+    Ok(Located {
+        root,
+        way: way.to_path_buf(),
+        named: named.unwrap_or(real),
+        metadata,
+    })
 }
 
 fn unreadable(key: &str, path: &Path, err: &io::Error) -> Problem {
@@ -95,29 +117,35 @@ fn unreadable(key: &str, path: &Path, err: &io::Error) -> Problem {
 struct Walk<'a> {
     key: Arc<str>,
     asked: &'a Copy,
+    root: &'a Root,
     tree: &'a mut Tree,
-    entries: usize,
+}
+
+/// One thing on this host that becomes an entry.
+struct Found<'a> {
+    /// Below the root.
+    way: PathBuf,
+    named: PathBuf,
+    shown: &'a Path,
+    metadata: &'a Metadata,
+    /// Its name in the directory that is held open: there it is read if it is a link.
+    held: &'a Path,
 }
 
 impl Walk<'_> {
-    /// Adds the contents of `root`. The order of `readdir` does not show: entries are sorted by where they go.
-    fn directory(&mut self, root: &Path, shown: &Path) -> Result<(), Problem> {
+    /// Adds the contents of the directory at `way`. The order of `readdir` does not show: entries are sorted by where they go.
+    fn directory(&mut self, way: &Path, named: &Path, shown: &Path) -> Result<(), Problem> {
         let origin = self.origin(shown);
         self.tree
             .add(&self.asked.to, EntryKind::Directory, &origin)?;
         let mut waiting = vec![PathBuf::new()];
         while let Some(below) = waiting.pop() {
-            let directory = root.join(&below);
-            let read = directory
-                .read_dir()
-                .map_err(|err| self.unreadable(&shown.join(&below), &err))?;
-            let mut names = read
-                .map(|entry| entry.map(|entry| entry.file_name()))
-                .collect::<io::Result<Vec<_>>>()
-                .map_err(|err| self.unreadable(&shown.join(&below), &err))?;
-            names.sort();
-            for name in names {
-                let below = below.join(&name);
+            let failed = |err| unreadable(&format!("{}.from", self.key), &shown.join(&below), &err);
+            let held = self.root.look(&way.join(&below)).map_err(failed)?;
+            let mut found = read_dir(&held).map_err(failed)?;
+            found.sort_by_cached_key(DirEntry::file_name);
+            for entry in found {
+                let below = below.join(entry.file_name());
                 if self
                     .asked
                     .exclude
@@ -126,14 +154,22 @@ impl Walk<'_> {
                 {
                     continue;
                 }
-                let (source, shown) = (root.join(&below), shown.join(&below));
-                let metadata = source
-                    .symlink_metadata()
+                let shown = shown.join(&below);
+                // Of the name itself, in the directory that is held open.
+                let metadata = entry
+                    .metadata()
                     .map_err(|err| self.unreadable(&shown, &err))?;
                 let to = below
                     .iter()
                     .fold(self.asked.to.clone(), |to, name| to.child(name));
-                if self.entry(&source, &shown, &metadata, &to)? {
+                let found = Found {
+                    way: way.join(&below),
+                    named: named.join(&below),
+                    shown: &shown,
+                    metadata: &metadata,
+                    held: &entry.path(),
+                };
+                if self.entry(found, &to)? {
                     waiting.push(below);
                 }
             }
@@ -142,48 +178,25 @@ impl Walk<'_> {
     }
 
     /// Adds one entry; true for a directory.
-    fn entry(
-        &mut self,
-        source: &Path,
-        shown: &Path,
-        metadata: &Metadata,
-        to: &ImagePath,
-    ) -> Result<bool, Problem> {
-        self.entries += 1;
-        if self.entries > MAX_ENTRIES {
-            let problem = format!("holds more than {MAX_ENTRIES} entries");
-            return Err(Problem::new(
-                self.source_key(),
-                problem,
-                "name a smaller tree, or `exclude` some of it",
-            ));
-        }
-        if to
-            .name()
-            .is_some_and(|name| name.as_bytes().starts_with(b".wh."))
-        {
-            let problem = format!(
-                "`{}` would be a whiteout in a layer, which deletes",
-                shown.display()
-            );
-            return Err(Problem::new(
-                self.source_key(),
-                problem,
-                "rename it, or `exclude` it",
-            ));
-        }
+    fn entry(&mut self, found: Found<'_>, to: &ImagePath) -> Result<bool, Problem> {
+        let Found {
+            way,
+            named,
+            shown,
+            metadata,
+            held,
+        } = found;
         let kind = metadata.file_type();
         let kind = if kind.is_dir() {
             EntryKind::Directory
         } else if kind.is_symlink() {
             EntryKind::Symlink(
-                source
-                    .read_link()
+                held.read_link()
                     .map_err(|err| self.unreadable(shown, &err))?,
             )
         } else if kind.is_file() {
             EntryKind::File {
-                content: Content::Host(source.to_path_buf()),
+                content: Content::Host(self.root.source(way, named, metadata)),
                 length: metadata.len(),
                 executable: metadata.permissions().mode() & 0o111 != 0,
             }
@@ -219,6 +232,14 @@ impl Walk<'_> {
     fn unreadable(&self, path: &Path, err: &io::Error) -> Problem {
         unreadable(&self.source_key(), path, err)
     }
+}
+
+/// By the descriptor, so that it is this directory that is read, whatever its name means by now.
+fn read_dir(held: &File) -> io::Result<Vec<DirEntry>> {
+    Path::new("/proc/self/fd")
+        .join(held.as_raw_fd().to_string())
+        .read_dir()?
+        .collect()
 }
 
 fn describe(kind: FileType) -> &'static str {

@@ -2,14 +2,20 @@
 //! where two sources claim one path, the two.
 
 use std::collections::btree_map::{BTreeMap, Entry as Slot};
+use std::ffi::OsStr;
 use std::fmt;
-use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
+
+use airtight_image::layer::{Limits, MAX_DEPTH, MAX_PATH, WHITEOUT};
 
 use crate::error::Problem;
 use crate::path::ImagePath;
+use crate::source::Source;
+
+/// A file system's own.
+const MAX_NAME: usize = 255;
 
 /// One entry of a layer. Owner, times and write bits are not here: they are the same for all.
 #[derive(Clone, Debug)]
@@ -35,7 +41,7 @@ pub(crate) enum EntryKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
     /// A regular file of this host.
-    Host(PathBuf),
+    Host(Source),
     Generated(Arc<[u8]>),
 }
 
@@ -56,25 +62,33 @@ impl fmt::Display for Origin {
 
 /// A layer's entries by path; parents come before what lies in them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Entries(BTreeMap<ImagePath, Entry>);
+pub(crate) struct Entries {
+    by_path: BTreeMap<ImagePath, Entry>,
+    /// Of all files.
+    bytes: u64,
+}
 
 impl Entries {
     pub(crate) fn get(&self, path: &ImagePath) -> Option<&Entry> {
-        self.0.get(path)
+        self.by_path.get(path)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&ImagePath, &Entry)> {
-        self.0.iter()
+        self.by_path.iter()
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.by_path.len()
     }
 
     /// Adds one entry whose directory is already there. The same thing twice is no fault; two things at one path are.
     pub(crate) fn insert(&mut self, path: ImagePath, entry: Entry) -> Result<(), Problem> {
-        match self.0.entry(path) {
+        let entries = self.by_path.len() as u64;
+        match self.by_path.entry(path) {
             Slot::Vacant(slot) => {
+                let bytes = self.bytes.saturating_add(length(&entry.kind));
+                check(slot.key(), &entry, entries + 1, bytes)?;
+                self.bytes = bytes;
                 slot.insert(entry);
                 Ok(())
             }
@@ -95,6 +109,63 @@ impl Entries {
             }
         }
     }
+}
+
+fn length(kind: &EntryKind) -> u64 {
+    match kind {
+        EntryKind::File { length, .. } => *length,
+        EntryKind::Directory | EntryKind::Symlink(_) => 0,
+    }
+}
+
+/// What a launch would refuse to unpack is not built, and no name may mean something else in a layer.
+fn check(path: &ImagePath, entry: &Entry, entries: u64, bytes: u64) -> Result<(), Problem> {
+    let bad = |problem: String, fix: &str| {
+        let problem = format!("{} would lie at {path}, {problem}", entry.origin.source);
+        Err(Problem::new(entry.origin.key.as_ref(), problem, fix))
+    };
+    let limits = Limits::default();
+    let mut names = path.relative().iter().map(OsStr::as_encoded_bytes);
+    if names.any(|name| name.starts_with(WHITEOUT.as_bytes())) {
+        return bad(
+            "which deletes: a layer's names that begin with `.wh.` are whiteouts".to_owned(),
+            "rename it, `exclude` it, or choose another place",
+        );
+    }
+    let nearer = "choose a shorter `to`, or `exclude` it";
+    if path.relative().iter().count() > MAX_DEPTH {
+        return bad(
+            format!("which is more than {MAX_DEPTH} directories deep"),
+            nearer,
+        );
+    }
+    // A directory's name has a slash at its end in a layer.
+    if path.relative().as_os_str().len() >= MAX_PATH {
+        return bad(format!("which is {MAX_PATH} bytes long or more"), nearer);
+    }
+    if path.relative().iter().any(|name| name.len() > MAX_NAME) {
+        return bad(
+            format!("which has a name of more than {MAX_NAME} bytes"),
+            nearer,
+        );
+    }
+    let smaller = "`exclude` some of it, or put a part into a layer of its own";
+    if entries > limits.entries {
+        return bad(
+            format!("and a layer may hold {} entries", limits.entries),
+            smaller,
+        );
+    }
+    if bytes > limits.bytes {
+        return bad(
+            format!(
+                "and a layer may hold {} bytes; with it there are {bytes}",
+                limits.bytes
+            ),
+            smaller,
+        );
+    }
+    Ok(())
 }
 
 fn conflict(path: &ImagePath, old: &Entry, new: &Entry) -> Problem {
@@ -158,21 +229,9 @@ fn same_content(old: &Content, new: &Content) -> io::Result<bool> {
 
 fn open(content: &Content) -> io::Result<Box<dyn Read + '_>> {
     match content {
-        Content::Host(path) => Ok(Box::new(BufReader::new(open_regular(path)?))),
+        Content::Host(source) => Ok(Box::new(BufReader::new(source.open()?.0))),
         Content::Generated(bytes) => Ok(Box::new(bytes.as_ref())),
     }
-}
-
-/// Opens a source for reading. Sources are seen as regular files first, so a FIFO put there since must not hang the build:
-/// hence not blocking, and the type is checked once more on the descriptor.
-pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    let file = File::options().read(true).custom_flags(flags).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("is no regular file any more"));
-    }
-    Ok(file)
 }
 
 #[cfg(test)]
@@ -193,6 +252,72 @@ mod tests {
                 key: key.into(),
                 source: format!("source of {key}"),
             },
+        }
+    }
+
+    #[test]
+    fn what_no_launch_would_unpack_is_not_planned() {
+        let long = |length: u64| {
+            let mut entry = file("", "a", false);
+            if let EntryKind::File {
+                length: planned, ..
+            } = &mut entry.kind
+            {
+                *planned = length;
+            }
+            entry
+        };
+        let deep = |depth: usize| "/d".repeat(depth);
+        let small = "choose a shorter `to`, or `exclude` it";
+        for (name, path, length, want) in [
+            ("as deep as may be", deep(128), 0, None),
+            (
+                "deeper",
+                deep(129),
+                0,
+                Some(("which is more than 128 directories deep", small)),
+            ),
+            ("a long name", format!("/{}", "n".repeat(255)), 0, None),
+            (
+                "a longer name",
+                format!("/{}", "n".repeat(256)),
+                0,
+                Some(("which has a name of more than 255 bytes", small)),
+            ),
+            (
+                "a long path",
+                format!("/{}", "n".repeat(200)).repeat(21),
+                0,
+                Some(("which is 4096 bytes long or more", small)),
+            ),
+            (
+                "a whiteout above it",
+                "/usr/.wh.lib/y".to_owned(),
+                0,
+                Some((
+                    "which deletes: a layer's names that begin with `.wh.` are whiteouts",
+                    "rename it, `exclude` it, or choose another place",
+                )),
+            ),
+            ("as large as may be", "/x".to_owned(), 8 << 30, None),
+            (
+                "larger",
+                "/x".to_owned(),
+                (8 << 30) + 1,
+                Some((
+                    "and a layer may hold 8589934592 bytes; with it there are 8589934593",
+                    "`exclude` some of it, or put a part into a layer of its own",
+                )),
+            ),
+        ] {
+            let names = path.split('/').skip(1);
+            let path = names.fold(ImagePath::root(), |path, name| path.child(name.as_ref()));
+            let got = Entries::default().insert(path.clone(), long(length));
+            let want = want.map(|(problem, fix)| {
+                let problem = format!("source of a would lie at {path}, {problem}");
+                Problem::new("a", problem, fix)
+            });
+            assert_eq!(got.err(), want, "{name}");
         }
     }
 

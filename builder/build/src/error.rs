@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use airtight_image::one_line;
+
 /// What eleven octal digits of a tar header hold: the year 2242.
 pub(crate) const MAX_EPOCH: u64 = (1 << 33) - 1;
 
 /// Something in a build file, or something on this host that the build file names, cannot be built from.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}: `{key}`: {problem}\n  fix: {fix}", file.display())]
+#[error("{}: `{key}`: {problem}\n  fix: {fix}", one_line(&file.to_string_lossy()))]
 pub struct SpecError {
     /// The build file, as the caller named it.
     pub file: PathBuf,
@@ -43,15 +45,17 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
+    /// Names of this host's files and what a build file says may hold anything: a message keeps its lines.
     pub(crate) fn new(
         key: impl Into<String>,
         problem: impl Into<String>,
         fix: impl Into<String>,
     ) -> Self {
         Self {
-            key: key.into(),
-            problem: problem.into(),
-            fix: fix.into(),
+            key: one_line(&key.into()),
+            // It may be another error's words, which have a line for their fix.
+            problem: one_line(&problem.into().replace("\n  fix: ", "; fix: ")),
+            fix: one_line(&fix.into()),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::error::Problem;
 use crate::generator::Generator;
 use crate::path::ImagePath;
 use crate::settings::{DEFAULT_ID, User};
+use crate::source::Source;
 use crate::tree::Tree;
 
 const CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -161,7 +162,7 @@ fn add_file(
     })?;
     let origin = made(key, &source.display().to_string());
     let kind = EntryKind::File {
-        content: Content::Host(source),
+        content: Content::Host(Source::of_host(source, &metadata)),
         length: metadata.len(),
         executable: false,
     };

@@ -47,6 +47,7 @@ mod path;
 mod plan;
 mod process;
 mod settings;
+mod source;
 mod spec;
 mod tree;
 mod write;

@@ -10,6 +10,7 @@ use crate::generator::Generator;
 use crate::library::{AARCH64, Libraries, Machine, X86_64};
 use crate::path::ImagePath;
 use crate::settings::User;
+use crate::source::Roots;
 use crate::spec::BuildSpec;
 use crate::tree::{Node, Tree};
 use crate::{copy, generate};
@@ -30,6 +31,14 @@ pub(crate) fn plan(
     context: &Path,
     base: Vec<std::path::PathBuf>,
 ) -> Result<Vec<Entries>, Problem> {
+    let roots = Roots::open(context).map_err(|err| {
+        let problem = format!("{} cannot be looked into: {err}", context.display());
+        Problem::new(
+            "the file",
+            problem,
+            "make its directory readable for the user who builds",
+        )
+    })?;
     let mut tree = Tree::on(base);
     let (_, machine) = host_machine();
     // Read only where it is asked for: most hosts have dozens of files under /etc/ld.so.conf.d.
@@ -38,7 +47,7 @@ pub(crate) fn plan(
     for (index, layer) in spec.layers.iter().enumerate() {
         let key = format!("layer[{index}]");
         for (index, asked) in layer.copy.iter().enumerate() {
-            copy::copy(asked, &format!("{key}.copy[{index}]"), context, &mut tree)?;
+            copy::copy(asked, &format!("{key}.copy[{index}]"), &roots, &mut tree)?;
         }
         for (index, asked) in layer.generate.iter().enumerate() {
             generate::generate(

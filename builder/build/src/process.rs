@@ -3,6 +3,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::ffi::OsStr;
+use std::fs::Metadata;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::rc::Rc;
@@ -14,6 +15,7 @@ use crate::error::Problem;
 use crate::library::SearchDir;
 use crate::objects::{Object, Objects};
 use crate::path::ImagePath;
+use crate::source::Source;
 use crate::tree::{Node, Tree};
 
 pub(crate) struct Process<'a> {
@@ -133,9 +135,12 @@ impl<'a> Process<'a> {
                 ..
             } => source,
             Node::Absent => {
-                let source = path.as_path().canonicalize();
-                let source = source.map_err(|err| missing(&format!("this host lacks: {err}")))?;
-                self.place(&path, &source, &format!("the interpreter of {program}"))?;
+                let lacks = |err| missing(&format!("this host lacks: {err}"));
+                let source = path.as_path().canonicalize().map_err(lacks)?;
+                let metadata = source.metadata().map_err(lacks)?;
+                let source = Source::of_host(source, &metadata);
+                let needed = format!("the interpreter of {program}");
+                self.place(&path, (&source, &metadata), &needed)?;
                 source
             }
             Node::Directory | Node::Symlink(_) | Node::File { .. } | Node::Other => {
@@ -257,7 +262,7 @@ impl<'a> Process<'a> {
         };
         let origin = SearchDir {
             image: dir.image.clone(),
-            host: SearchDir::of_file(&source, &source).host,
+            host: SearchDir::of_file(source.path(), source.path()).host,
         };
         let library = self.library(&source, user)?;
         Ok(library.map(|dynamic| Found {
@@ -278,9 +283,13 @@ impl<'a> Process<'a> {
         let Ok(source) = dir.host.join(file).canonicalize() else {
             return Ok(None);
         };
-        if !source.is_file() {
+        let Ok(metadata) = source.metadata() else {
+            return Ok(None);
+        };
+        if !metadata.is_file() {
             return Ok(None);
         }
+        let source = Source::of_host(source, &metadata);
         let Some(dynamic) = self.library(&source, user)? else {
             return Ok(None);
         };
@@ -289,7 +298,7 @@ impl<'a> Process<'a> {
         let (place, _) = place.map_err(|why| {
             self.problem(format!("{} {why}", to.image.display()), "take the link out")
         })?;
-        let place = self.place(&place.child(file), &source, user)?;
+        let place = self.place(&place.child(file), (&source, &metadata), user)?;
         let origin = SearchDir {
             image: to.image.clone(),
             host: dir.host.clone(),
@@ -302,7 +311,7 @@ impl<'a> Process<'a> {
     }
 
     /// `None`: a library for another CPU, which the linker passes over.
-    fn library(&mut self, source: &Path, user: &str) -> Result<Option<Rc<Dynamic>>, Problem> {
+    fn library(&mut self, source: &Source, user: &str) -> Result<Option<Rc<Dynamic>>, Problem> {
         let abi = self.resolver.libraries.machine.abi;
         let kind = self.resolver.inspect(source);
         let why = match kind.as_deref() {
@@ -313,21 +322,22 @@ impl<'a> Process<'a> {
             Ok(Kind::Static | Kind::Script(_) | Kind::Other) => "is no shared library",
             Err(why) => why,
         };
-        let problem = format!("{user} needs {}, which {why}", source.display());
+        let problem = format!("{user} needs {}, which {why}", source.path().display());
         Err(self.problem(problem, "reinstall the package that it belongs to"))
     }
 
-    fn place(&mut self, path: &ImagePath, source: &Path, user: &str) -> Result<ImagePath, Problem> {
-        let metadata = source.metadata().map_err(|err| {
-            let problem = format!("`{}` cannot be read: {err}", source.display());
-            self.problem(problem, "make it readable for the user who builds")
-        })?;
+    fn place(
+        &mut self,
+        path: &ImagePath,
+        (source, metadata): (&Source, &Metadata),
+        user: &str,
+    ) -> Result<ImagePath, Problem> {
         let kind = EntryKind::File {
-            content: Content::Host(source.to_path_buf()),
+            content: Content::Host(source.clone()),
             length: metadata.len(),
             executable: metadata.permissions().mode() & 0o111 != 0,
         };
-        let origin = self.origin(format!("{}, needed by {user}", source.display()));
+        let origin = self.origin(format!("{}, needed by {user}", source.path().display()));
         self.tree.add(path, kind, &origin)
     }
 
@@ -430,8 +440,9 @@ mod tests {
         fn tree(&self, files: &[(&str, &str)]) -> Tree {
             let mut tree = Tree::default();
             for (from, to) in files {
-                let content = Content::Host(self.path(from));
-                let length = self.path(from).metadata().unwrap().len();
+                let metadata = self.path(from).metadata().unwrap();
+                let length = metadata.len();
+                let content = Content::Host(Source::of_host(self.path(from), &metadata));
                 let kind = EntryKind::File {
                     content,
                     length,
@@ -472,7 +483,7 @@ mod tests {
                     content: Content::Host(source),
                     ..
                 } => {
-                    if let Ok(below) = source.strip_prefix(&root) {
+                    if let Ok(below) = source.path().strip_prefix(&root) {
                         found.push(format!("{path} = {}", below.display()));
                     }
                 }

@@ -333,12 +333,7 @@ fn check_profile(table: toml::Table, file: &Path) -> Result<Profile, SpecError> 
             problem,
             fix,
         } = err;
-        SpecError {
-            file,
-            key,
-            problem,
-            fix,
-        }
+        Problem::new(key, problem, fix).in_file(&file)
     })
 }
 

@@ -12,6 +12,7 @@ use airtight_image::layer::hides_below;
 use crate::entries::{Content, Entries, Entry, EntryKind, Origin};
 use crate::error::Problem;
 use crate::path::ImagePath;
+use crate::source::Source;
 
 /// The kernel's own bound on links in one walk.
 const MAX_LINKS: usize = 40;
@@ -209,7 +210,7 @@ impl Tree {
     }
 
     /// Every file of the current and the earlier layers below a directory, the topmost of each path.
-    pub(crate) fn files_below(&self, directory: &ImagePath) -> Vec<(ImagePath, PathBuf)> {
+    pub(crate) fn files_below(&self, directory: &ImagePath) -> Vec<(ImagePath, Source)> {
         let mut found = HashMap::new();
         for layer in self.layers.iter().chain(std::iter::once(&self.current)) {
             for (path, entry) in layer.iter().filter(|(path, _)| path.is_in(directory)) {
@@ -225,7 +226,7 @@ impl Tree {
             }
         }
         let mut found: Vec<_> = found.into_iter().collect();
-        found.sort();
+        found.sort_by(|(one, _), (other, _)| one.cmp(other));
         found
     }
 }
@@ -269,7 +270,7 @@ fn in_base(tree: &Path, path: &Path) -> Option<Node> {
         return Some(match () {
             () if kind.is_dir() => Node::Directory,
             () if kind.is_file() => Node::File {
-                content: Content::Host(at),
+                content: Content::Host(Source::of_host(at, &metadata)),
                 executable,
             },
             () if kind.is_symlink() => at.read_link().map_or(Node::Other, Node::Symlink),
@@ -300,7 +301,7 @@ mod tests {
 
     fn file() -> EntryKind {
         EntryKind::File {
-            content: Content::Host("/x".into()),
+            content: Content::Generated(b"x".as_slice().into()),
             length: 1,
             executable: false,
         }
@@ -397,7 +398,9 @@ mod tests {
             let (place, node) = tree.walk(Path::new(asked)).unwrap();
             match want {
                 Some(want) => {
-                    let content = Content::Host(low.join("usr/lib/a"));
+                    let file = low.join("usr/lib/a");
+                    let metadata = file.metadata().unwrap();
+                    let content = Content::Host(Source::of_host(file, &metadata));
                     assert_eq!(
                         (place, node),
                         (

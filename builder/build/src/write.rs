@@ -9,8 +9,9 @@ use airtight_image::Store;
 use airtight_image::layer::LayerWriter;
 
 use crate::build::BuiltLayer;
-use crate::entries::{Content, Entries, Entry, EntryKind, open_regular};
+use crate::entries::{Content, Entries, Entry, EntryKind};
 use crate::error::{BuildError, Problem};
+use crate::source::Source;
 
 /// No write bit for anybody: a layer does not change, whoever the payload is.
 const DIRECTORY_MODE: u32 = 0o555;
@@ -63,13 +64,13 @@ pub(crate) fn write_layer(
                         layer.file(place, mode, *length, bytes.as_ref())?
                     }
                     Content::Host(source) => {
-                        let mut reader = Source::open(source, *length)
-                            .map_err(|err| unreadable(source, &err, entry))?;
+                        let mut reader = Exact::open(source, *length)
+                            .map_err(|err| unreadable(source.path(), &err, entry))?;
                         let written = layer.file(place, mode, *length, &mut reader);
                         // The writer only sees a read fail; the reader knows why.
                         reader
                             .finish()
-                            .map_err(|err| unreadable(source, &err, entry))?;
+                            .map_err(|err| unreadable(source.path(), &err, entry))?;
                         written?;
                     }
                 }
@@ -104,17 +105,17 @@ fn unreadable(source: &Path, err: &io::Error, entry: &Entry) -> WriteError {
 }
 
 /// A file of exactly the planned length: a header with that length is written already when the bytes come.
-struct Source {
+struct Exact {
     file: File,
     planned: u64,
     left: u64,
     failed: Option<io::Error>,
 }
 
-impl Source {
-    fn open(path: &Path, planned: u64) -> io::Result<Self> {
-        let file = open_regular(path)?;
-        let length = file.metadata()?.len();
+impl Exact {
+    fn open(source: &Source, planned: u64) -> io::Result<Self> {
+        let (file, metadata) = source.open()?;
+        let length = metadata.len();
         if length != planned {
             return Err(changed(planned, &format!("{length} bytes")));
         }
@@ -151,7 +152,7 @@ fn changed(planned: u64, now: &str) -> io::Error {
     )
 }
 
-impl Read for Source {
+impl Read for Exact {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.left == 0 || buffer.is_empty() {
             return Ok(0);

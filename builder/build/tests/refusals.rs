@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use airtight_build::{BuildRequest, build};
+use airtight_build::{BuildRequest, Progress, build};
 use airtight_image::Store;
 
 /// Builds `layers` in a directory that `prepare` fills; the error without the directory's own name.
@@ -49,6 +49,8 @@ fn a_source_that_cannot_be_held_is_refused_by_name() {
         }
     };
     let hold = "which a layer of an app cannot hold\n  fix: remove it, or name it in `exclude`";
+    let deletes = "which deletes: a layer's names that begin with `.wh.` are whiteouts\n  \
+                   fix: rename it, `exclude` it, or choose another place";
     for (name, copy, prepare, want) in [
         (
             "absent",
@@ -83,9 +85,23 @@ fn a_source_that_cannot_be_held_is_refused_by_name() {
             "a whiteout",
             TREE,
             Box::new(in_tree(|tree| fs::write(tree.join(".wh.x"), "").unwrap())),
-            "airtight.toml: `layer[0].copy[0].from`: `tree/.wh.x` would be a whiteout in a layer, which deletes\n  \
-             fix: rename it, or `exclude` it"
-                .to_owned(),
+            format!("airtight.toml: `layer[0].copy[0]`: tree/.wh.x would lie at /srv/.wh.x, {deletes}"),
+        ),
+        (
+            "a whiteout above the file",
+            "{ from = \"a\", to = \"/.wh.etc/x\" }",
+            Box::new(|context: &Path| fs::write(context.join("a"), "a").unwrap()),
+            format!("airtight.toml: `layer[0].copy[0]`: a would lie at /.wh.etc, {deletes}"),
+        ),
+        (
+            "too deep",
+            TREE,
+            Box::new(in_tree(|tree| fs::create_dir_all(tree.join("d/".repeat(140))).unwrap())),
+            format!(
+                "airtight.toml: `layer[0].copy[0]`: tree{0} would lie at /srv{0}, which is more than 128 directories deep\n  \
+                 fix: choose a shorter `to`, or `exclude` it",
+                "/d".repeat(128)
+            ),
         ),
         (
             "a link out of the context",
@@ -146,6 +162,48 @@ fn an_image_that_could_not_start_is_refused() {
     ] {
         assert_eq!(refused(&format!("{copied}{more}"), program), want);
     }
+}
+
+/// Where [`swap`] works.
+static SWAPPED: std::sync::OnceLock<std::path::PathBuf> = std::sync::OnceLock::new();
+
+/// Between plan and layers, as somebody would who writes to the build's directory: a link out of it in a directory's place.
+fn swap(step: &Progress<'_>) {
+    if let (Progress::Planned { .. }, Some(context)) = (step, SWAPPED.get()) {
+        fs::rename(context.join("tree"), context.join("away")).unwrap();
+        symlink("../secret", context.join("tree")).unwrap();
+    }
+}
+
+#[test]
+fn a_link_that_is_put_there_during_the_build_leads_nowhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let context = dir.path().canonicalize().unwrap().join("context");
+    for (path, content) in [("context/tree/f", "innocent1"), ("secret/f", "TOPSECRET")] {
+        let path = dir.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    let file = context.join("airtight.toml");
+    let layers = layer("{ from = \"tree\", to = \"/srv\" }");
+    fs::write(&file, format!("format = 1\nname = \"a\"\n{layers}")).unwrap();
+    SWAPPED.set(context.clone()).unwrap();
+    let store = Store::open(&dir.path().join("store")).unwrap();
+    let request = BuildRequest {
+        file: file.clone(),
+        tag: None,
+        outputs: vec![],
+        source_date_epoch: None,
+        progress: swap,
+    };
+    let told = build(&request, &store).map(|_| ()).unwrap_err().to_string();
+    let want = format!(
+        "{}: `layer[0].copy[0]`: `{}` was replaced by a link during the build\n  fix: build again when nothing writes to it",
+        file.display(),
+        context.join("tree/f").display()
+    );
+    assert_eq!(told, want);
+    assert!(store.images().unwrap().is_empty());
 }
 
 #[test]

@@ -101,6 +101,23 @@ fn the_same_input_gives_the_same_digest_from_anywhere() {
     assert_eq!(digests, [GOLDEN, GOLDEN]);
 }
 
+/// gzip makes a thousandth of them, which looks like a bomb.
+#[test]
+fn a_file_of_zeros_is_built_and_can_be_unpacked() {
+    const LENGTH: u64 = 120 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let text = "format = 1\nname = \"a\"\n[[layer]]\nname = \"a\"\ncopy = [{ from = \"zeros\", to = \"/zeros\" }]\n";
+    fs::write(dir.path().join("airtight.toml"), text).unwrap();
+    let zeros = File::create(dir.path().join("zeros")).unwrap();
+    zeros.set_len(LENGTH).unwrap();
+    let store = Store::open(&dir.path().join("store")).unwrap();
+    let built = build_in(dir.path(), &store, None);
+    let trees = store
+        .unpacked(&store.image(&built.digest).unwrap())
+        .unwrap();
+    assert_eq!(trees[0].join("zeros").metadata().unwrap().len(), LENGTH);
+}
+
 #[test]
 fn another_epoch_is_another_image_and_one_too_large_is_refused() {
     let dir = tempfile::tempdir().unwrap();

@@ -8,9 +8,9 @@ use airtight_sys::SysError;
 /// A failure of the store, or of an image that came from outside.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{}: {error}", path.display())]
+    #[error("{}: {}", one_line(&path.to_string_lossy()), with_fix(&error.to_string()))]
     Io { path: PathBuf, error: io::Error },
-    #[error("{}: {error}", path.display())]
+    #[error("{}: {}", one_line(&path.to_string_lossy()), one_line(&error.to_string()))]
     Sys { path: PathBuf, error: SysError },
     /// The bytes are not what they should be, or not what airtight takes.
     #[error("{what}: {problem}\n  fix: {fix}")]
@@ -19,6 +19,40 @@ pub enum Error {
         problem: String,
         fix: String,
     },
+}
+
+/// Before what to do, in every message.
+const FIX: &str = "\n  fix: ";
+
+/// Text that somebody else may have written (a name in an archive, a field of a manifest), as it may stand in a message: what would
+/// steer a terminal, begin a line or turn one around is escaped. Twice is as once.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            // Line and paragraph separators and what changes the direction, which is no control character to Unicode.
+            '\u{61c}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}' => {
+                line.extend(char.escape_unicode());
+            }
+            _ if char.is_control() => line.extend(char.escape_debug()),
+            _ => line.push(char),
+        }
+    }
+    line
+}
+
+/// A whole message: one line, and one for what to do, which is the last that says so.
+#[must_use]
+pub fn with_fix(message: &str) -> String {
+    match message.rsplit_once(FIX) {
+        Some((said, fix)) => format!("{}{FIX}{}", one_line(said), one_line(fix)),
+        None => one_line(message),
+    }
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -44,9 +78,55 @@ impl Error {
         fix: impl Into<String>,
     ) -> Self {
         Self::Refused {
-            what: what.to_string(),
-            problem: problem.into(),
-            fix: fix.into(),
+            what: one_line(&what.to_string()),
+            // It may be another error's words, which have a line for their fix: here they are part of one.
+            problem: one_line(&problem.into().replace(FIX, "; fix: ")),
+            fix: one_line(&fix.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOSTILE: &str = "a\u{1b}[2J\r\nairtight: all is well\n  fix: none\u{9b}31m\u{202e}";
+
+    #[test]
+    fn a_value_can_neither_steer_the_terminal_nor_begin_a_line() {
+        let shown = r"a\u{1b}[2J\r\nairtight: all is well\n  fix: none\u{9b}31m\u{202e}";
+        assert_eq!(one_line(HOSTILE), shown);
+        assert_eq!(one_line(shown), shown);
+        assert_eq!(
+            one_line("plain `n\u{e4}me` \\ 'x'"),
+            "plain `n\u{e4}me` \\ 'x'"
+        );
+        let path = Path::new(HOSTILE);
+        let os = || io::Error::from_raw_os_error(2);
+        let folded = shown.replace(r"\n  fix", "; fix");
+        for (name, error, want) in [
+            (
+                "refused",
+                Error::refused(path.display(), HOSTILE, "do it"),
+                format!("{shown}: {folded}\n  fix: do it"),
+            ),
+            (
+                "a file",
+                Error::io(path)(os()),
+                format!("{shown}: {}", os()),
+            ),
+            (
+                "a file whose error says what to do",
+                Error::io(path)(io::Error::other("is bad\n  fix: mend it")),
+                format!("{shown}: is bad\n  fix: mend it"),
+            ),
+            (
+                "a system call",
+                Error::sys(path)(SysError::new("openat", HOSTILE, nix::errno::Errno::ENOENT)),
+                format!("{shown}: openat({shown}): ENOENT (No such file or directory)"),
+            ),
+        ] {
+            assert_eq!(error.to_string(), want, "{name}");
         }
     }
 }

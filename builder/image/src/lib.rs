@@ -12,12 +12,13 @@ mod error;
 mod image;
 pub mod layer;
 mod reference;
+pub mod source;
 mod store;
 mod transfer;
 
 pub use descriptor::Descriptor;
 pub use digest::{DiffId, Digest};
-pub use error::{Error, Result};
+pub use error::{Error, Result, one_line, with_fix};
 pub use image::{Image, parse_index, parse_manifest};
 pub use reference::{ImageRef, Output, Reference};
 pub use store::{BlobWriter, GcReport, Lease, Listed, Store, VerifiedReader, VerifyReport};

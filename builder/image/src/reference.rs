@@ -7,6 +7,9 @@ use std::str::FromStr;
 use crate::digest::Digest;
 use crate::error::Error;
 
+/// Bytes of a name, and of a file's on any file system of Linux.
+const MAX_NAME: usize = 255;
+
 /// `NAME[:TAG]`; the tag is `latest` unless said.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reference {
@@ -68,7 +71,7 @@ impl FromStr for Reference {
                 "write it like `shop/api:1.2`: lower-case letters, digits, `.`, `_`, `-`, `/`",
             )
         };
-        if text.len() > 255 {
+        if text.len() > MAX_NAME {
             return Err(bad("is longer than 255 bytes"));
         }
         let (name, tag) = match text.rsplit_once(':') {
@@ -99,10 +102,21 @@ impl FromStr for Reference {
             return Err(bad("has a component that is not a name"));
         }
         check_tag(tag).map_err(|()| bad("has a tag that is not one"))?;
-        Ok(Self {
+        let reference = Self {
             name: name.to_owned(),
             tag: tag.to_owned(),
-        })
+        };
+        let kept = reference.file_name().len();
+        if kept > MAX_NAME {
+            return Err(Error::refused(
+                format!("image name `{text}`"),
+                format!(
+                    "takes {kept} bytes as the name of a file in the store, with its tag and three for each `/`, and {MAX_NAME} are to be had"
+                ),
+                "choose a shorter name, or one with fewer `/`",
+            ));
+        }
+        Ok(reference)
     }
 }
 
@@ -224,6 +238,36 @@ mod tests {
                     Some(reference),
                     "{text}"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_that_no_file_can_have_is_refused_as_a_name() {
+        let slashes = |count: usize| vec!["a"; count].join("/");
+        for (name, text, kept) in [
+            ("as long as may be", "a".repeat(248), None),
+            ("longer with its tag", "a".repeat(249), Some(256)),
+            (
+                "as many slashes as may be",
+                slashes(62) + ":123456789",
+                None,
+            ),
+            ("more", slashes(120), Some(484)),
+        ] {
+            let told = text
+                .parse::<Reference>()
+                .map(|reference| reference.file_name().len());
+            match kept {
+                None => assert_eq!(told.ok(), Some(255), "{name}"),
+                Some(kept) => assert_eq!(
+                    told.unwrap_err().to_string(),
+                    format!(
+                        "image name `{text}`: takes {kept} bytes as the name of a file in the store, with its tag and three for each `/`, and 255 are to be \
+                         had\n  fix: choose a shorter name, or one with fewer `/`"
+                    ),
+                    "{name}"
+                ),
             }
         }
     }

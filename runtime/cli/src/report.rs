@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use airtight_image::{one_line, with_fix};
 use airtight_profiles::{Excess, ProfileError};
 use airtight_sandbox::{LaunchError, Outcome};
 
@@ -118,7 +119,8 @@ fn code(failure: &Failure) -> u8 {
     }
 }
 
-/// The message with its causes, outermost first.
+/// The message with its causes, outermost first: one line, and one for what to do. Whatever an image or a host put into it, no other
+/// line of ours is forged and no terminal steered.
 fn text(failure: &Failure) -> String {
     if let Failure::Usage(error) = failure {
         let text = error.to_string();
@@ -137,12 +139,19 @@ fn text(failure: &Failure) -> String {
         }
         cause = error.source();
     }
-    text
+    match failure {
+        // Each value was made one line as it came in.
+        Failure::Beyond(_) => text,
+        // It has no fix; what looks like one is in the program's name, which is the image's.
+        Failure::Launch(LaunchError::Exec { .. }) => one_line(&text),
+        _ => with_fix(&text),
+    }
 }
 
 fn beyond(excess: &[Excess]) -> String {
     let mut text = "the launch asks for more than this host's ceiling allows".to_owned();
     for Excess { key, item, fix } in excess {
+        let [key, item, fix] = [key, item.as_str(), fix].map(one_line);
         text.push_str(&format!("\n  `{key}`: {item}\n    fix: {fix}"));
     }
     text.push_str("\n  fix: as said for each, or go on without them all: --narrow");
@@ -196,6 +205,37 @@ mod tests {
         ] {
             assert_eq!(text(&failure), want, "{name}");
             assert_eq!(code(&failure), 125, "{name}");
+        }
+    }
+
+    #[test]
+    fn no_value_forges_a_line_or_steers_the_terminal() {
+        const HOSTILE: &str = "\u{1b}[2Jx\nairtight: all is well\n  fix: none";
+        let shown = r"\u{1b}[2Jx\nairtight: all is well\n  fix: none";
+        for (name, failure, want) in [
+            (
+                "a file",
+                Failure::File {
+                    path: HOSTILE.into(),
+                    problem: "is not there".into(),
+                    fix: "name one",
+                },
+                format!("airtight: {shown}: is not there\n  fix: name one"),
+            ),
+            (
+                "a ceiling",
+                Failure::Beyond(vec![Excess {
+                    key: "connect",
+                    item: HOSTILE.into(),
+                    fix: "name it".into(),
+                }]),
+                format!(
+                    "airtight: the launch asks for more than this host's ceiling allows\n  `connect`: {shown}\n    fix: name it\n  fix: as said for \
+                     each, or go on without them all: --narrow"
+                ),
+            ),
+        ] {
+            assert_eq!(text(&failure), want, "{name}");
         }
     }
 

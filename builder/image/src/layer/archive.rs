@@ -11,8 +11,10 @@ use crate::error::{Error, Result};
 
 /// An extended header holds a name or two; the kernel takes 4,096 bytes of one.
 const MAX_EXTENDED: u64 = 64 << 10;
-const MAX_PATH: usize = 4096;
-const MAX_DEPTH: usize = 128;
+/// Bytes of an entry's path, or of a link's target with a NUL after it.
+pub const MAX_PATH: usize = 4096;
+/// Names in an entry's path.
+pub const MAX_DEPTH: usize = 128;
 
 /// What an entry is, with names already checked.
 #[derive(Debug, PartialEq, Eq)]

@@ -4,11 +4,12 @@ mod archive;
 mod unpack;
 mod write;
 
+pub use archive::{MAX_DEPTH, MAX_PATH};
 pub use unpack::{Limits, Unpacked, unpack};
 pub use write::LayerWriter;
 
 /// A whiteout hides the name after this prefix in the layers below.
-const WHITEOUT: &str = ".wh.";
+pub const WHITEOUT: &str = ".wh.";
 /// Hides all of its directory below.
 const OPAQUE: &str = ".wh..wh..opq";
 /// aufs keeps its own notes under names of this form.

@@ -1,10 +1,12 @@
 //! Export: an OCI layout that may hold other images already, or an archive of one.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::path::Path;
 
+use nix::fcntl::OFlag;
 use serde_json::{Value, json};
 
 use super::{INDEX_FILE, LAYOUT_FILE, REF_NAME};
@@ -13,8 +15,11 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::image::{Image, MAX_DOCUMENT, OCI_MANIFEST};
 use crate::reference::Output;
-use crate::store::{Store, sync_directory};
+use crate::store::{Store, VerifiedReader, sync_directory};
 
+const BLOBS: &str = "blobs/sha256";
+/// Of a file that has no name of its own yet.
+const TEMPORARY: &str = ".airtight-";
 const LAYOUT: &str = "{\"imageLayoutVersion\":\"1.0.0\"}";
 
 impl Store {
@@ -46,27 +51,22 @@ impl Store {
         tag: Option<&str>,
         path: &Path,
     ) -> Result<()> {
-        let blobs = path.join("blobs/sha256");
+        let blobs = path.join(BLOBS);
         let index_path = path.join(INDEX_FILE);
-        let index = match fs::read(&index_path) {
-            Ok(bytes) if bytes.len() as u64 <= MAX_DOCUMENT => Some(bytes),
-            Ok(_) => {
-                return Err(Error::refused(
-                    index_path.display(),
-                    "is larger than 4 MiB",
-                    "write to another directory",
-                ));
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(Error::io(&index_path)(error)),
-        };
-        let occupied = index.is_none()
-            && path.is_dir()
-            && fs::read_dir(path)
-                .map_err(Error::io(path))?
-                .next()
-                .is_some();
-        if occupied {
+        if path.exists() && !path.is_dir() {
+            return Err(Error::refused(
+                path.display(),
+                "is there already and is no directory",
+                "name a new directory or an OCI layout",
+            ));
+        }
+        fs::create_dir_all(path).map_err(Error::io(path))?;
+        // From here to the end: two that write at once would each lose the other's tag, and what a killed one left is
+        // nobody's now.
+        let directory = File::open(path).map_err(Error::io(path))?;
+        directory.lock().map_err(Error::io(path))?;
+        let index = read_index(&index_path)?;
+        if index.is_none() && !begun(path)? {
             return Err(Error::refused(
                 path.display(),
                 "is a directory with something else in it",
@@ -74,14 +74,18 @@ impl Store {
             ));
         }
         fs::create_dir_all(&blobs).map_err(Error::io(&blobs))?;
+        for left in [path, &blobs] {
+            sweep(left)?;
+        }
         for blob in blobs_of(image, manifest)? {
             let to = blobs.join(blob.digest().hex());
-            if !to.exists() {
+            if !holds(&to, &blob) {
                 write_whole(&to, |file| {
                     io::copy(&mut self.reader(&blob)?, file).map(drop)
                 })?;
             }
         }
+        sync_directory(&blobs)?;
         write_whole(&path.join(LAYOUT_FILE), |file| {
             file.write_all(LAYOUT.as_bytes())
         })?;
@@ -134,6 +138,74 @@ impl Store {
         self.open_blob(blob)
             .map_err(|error| io::Error::other(error.to_string()))
     }
+}
+
+/// Opened without waiting, and looked at before it is read: what is there may be a pipe, or `/dev/zero` behind a link.
+fn open_file(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = File::options()
+        .read(true)
+        .custom_flags(flags.bits())
+        .open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "is no file"))
+    }
+}
+
+/// The index of a layout that is there already.
+fn read_index(path: &Path) -> Result<Option<Vec<u8>>> {
+    let bad =
+        |problem: String| Error::refused(path.display(), problem, "write to another directory");
+    let file = match open_file(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(bad(format!("cannot be read: {error}"))),
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_DOCUMENT + 1)
+        .read_to_end(&mut bytes)
+        .map_err(Error::io(path))?;
+    if bytes.len() as u64 > MAX_DOCUMENT {
+        return Err(bad("is larger than 4 MiB".to_owned()));
+    }
+    Ok(Some(bytes))
+}
+
+/// Whether a directory without an index is empty, or has only what an export leaves that did not come to its end.
+fn begun(path: &Path) -> Result<bool> {
+    for entry in fs::read_dir(path).map_err(Error::io(path))? {
+        let name = entry.map_err(Error::io(path))?.file_name();
+        if name != "blobs" && name != LAYOUT_FILE && !is_temporary(&name) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Takes away what a killed export was writing. The directory's lock is held, so nobody is writing it now.
+fn sweep(directory: &Path) -> Result<()> {
+    for entry in fs::read_dir(directory).map_err(Error::io(directory))? {
+        let entry = entry.map_err(Error::io(directory))?;
+        let path = entry.path();
+        if is_temporary(&entry.file_name())
+            && entry.file_type().map_err(Error::io(&path))?.is_file()
+        {
+            fs::remove_file(&path).map_err(Error::io(&path))?;
+        }
+    }
+    Ok(())
+}
+
+fn is_temporary(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes())
+}
+
+/// Whether the blob is there, whole. Of one that cannot be read nothing is known, so it is written anew.
+fn holds(path: &Path, blob: &Descriptor) -> bool {
+    open_file(path).is_ok_and(|file| VerifiedReader::new(file, blob).finish().is_ok())
 }
 
 /// The same bytes on every machine: no time, no owner.
@@ -202,9 +274,24 @@ fn merge(
     Ok(document.to_string())
 }
 
-/// A temporary name beside it, synced, renamed.
+/// A temporary name beside it, synced, renamed. Only a file is replaced, or a link to one: not a device or a pipe, which
+/// would be gone.
 fn write_whole(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
+    let there = fs::symlink_metadata(path)
+        .map(|_| fs::metadata(path).is_ok_and(|metadata| metadata.is_file()));
+    match there {
+        Ok(true) => {}
+        Ok(false) => {
+            return Err(Error::refused(
+                path.display(),
+                "is there already and is no file",
+                "name a new file, or one that may be replaced",
+            ));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(Error::io(path)(error)),
+    }
     let parent = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty())
@@ -212,7 +299,7 @@ fn write_whole(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> 
     let whole = || -> io::Result<()> {
         let mode = fs::Permissions::from_mode(0o644);
         let mut file = tempfile::Builder::new()
-            .prefix(".airtight-")
+            .prefix(TEMPORARY)
             .permissions(mode)
             .tempfile_in(parent)?;
         write(file.as_file_mut())?;
@@ -221,4 +308,193 @@ fn write_whole(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> 
         Ok(())
     };
     whole().map_err(Error::io(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
+
+    use nix::sys::stat::Mode;
+
+    use super::*;
+
+    /// A store with one image, and a place to write to.
+    struct Bench {
+        dir: tempfile::TempDir,
+        store: Store,
+        image: Digest,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let store = Store::open(&dir.path().join("store")).unwrap();
+            let layer = store.put_blob_bytes(b"layer").unwrap();
+            let config = json!({ "architecture": "amd64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": [layer.0] } });
+            let (config, size) = store.put_blob_bytes(config.to_string().as_bytes()).unwrap();
+            let manifest = json!({
+                "schemaVersion": 2,
+                "mediaType": OCI_MANIFEST,
+                "config": Descriptor::new("application/vnd.oci.image.config.v1+json", config, size),
+                "layers": [Descriptor::new("application/vnd.oci.image.layer.v1.tar", layer.0, layer.1)],
+            });
+            let (image, _) = store
+                .put_blob_bytes(manifest.to_string().as_bytes())
+                .unwrap();
+            Self { dir, store, image }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.dir.path().join(name)
+        }
+
+        /// What went wrong, without the directory's name.
+        fn layout(&self, tag: &str) -> std::result::Result<(), String> {
+            let (path, tag) = (self.path("out"), Some(tag.to_owned()));
+            self.export(&Output::OciLayout { path, tag })
+        }
+
+        fn export(&self, to: &Output) -> std::result::Result<(), String> {
+            let shown = format!("{}/", self.dir.path().display());
+            self.store
+                .export(&self.image, None, to)
+                .map_err(|error| error.to_string().replace(&shown, ""))
+        }
+
+        fn tags(&self) -> Vec<String> {
+            let index = fs::read(self.path("out/index.json")).unwrap();
+            let index: Value = serde_json::from_slice(&index).unwrap();
+            let entries = index["manifests"].as_array().unwrap().iter();
+            let mut tags: Vec<String> = entries
+                .map(|entry| entry["annotations"][REF_NAME].as_str().unwrap().to_owned())
+                .collect();
+            tags.sort();
+            tags
+        }
+    }
+
+    fn fifo(path: &Path) {
+        nix::unistd::mkfifo(path, Mode::S_IRWXU).unwrap();
+    }
+
+    #[test]
+    fn an_archive_takes_the_place_of_a_file_and_of_nothing_else() {
+        let bench = Bench::new();
+        fs::write(bench.path("file"), "old").unwrap();
+        symlink("kept", bench.path("link")).unwrap();
+        fs::write(bench.path("kept"), "kept").unwrap();
+        fifo(&bench.path("fifo"));
+        fs::create_dir(bench.path("directory")).unwrap();
+        symlink("/dev/null", bench.path("device")).unwrap();
+        symlink("nowhere", bench.path("dangling")).unwrap();
+        for (name, taken) in [
+            ("new", true),
+            ("file", true),
+            ("link", true),
+            ("fifo", false),
+            ("directory", false),
+            ("device", false),
+            ("dangling", false),
+        ] {
+            let before = fs::symlink_metadata(bench.path(name)).map(|found| found.file_type());
+            let tag = None;
+            let path = bench.path(name);
+            let told = bench.export(&Output::OciArchive { path, tag });
+            let after = fs::symlink_metadata(bench.path(name)).unwrap().file_type();
+            if taken {
+                assert_eq!((told, after.is_file()), (Ok(()), true), "{name}");
+                continue;
+            }
+            let want = format!(
+                "{name}: is there already and is no file\n  fix: name a new file, or one that may be replaced"
+            );
+            assert_eq!(told, Err(want), "{name}");
+            assert_eq!(before.unwrap(), after, "{name}");
+        }
+        assert_eq!(fs::read_to_string(bench.path("kept")).unwrap(), "kept");
+    }
+
+    #[test]
+    fn a_layout_is_a_directory() {
+        let bench = Bench::new();
+        fs::write(bench.path("out"), "").unwrap();
+        let want = "out: is there already and is no directory\n  fix: name a new directory or an OCI layout";
+        assert_eq!(bench.layout("a"), Err(want.to_owned()));
+    }
+
+    #[test]
+    fn a_wrong_blob_in_a_layout_is_written_anew() {
+        let bench = Bench::new();
+        bench.layout("a").unwrap();
+        let blob = bench.path("out/blobs/sha256").join(bench.image.hex());
+        let good = fs::read(&blob).unwrap();
+        let changed = good.iter().map(|byte| byte ^ 1).collect();
+        for (name, bytes) in [("empty", vec![]), ("changed", changed)] {
+            fs::write(&blob, bytes).unwrap();
+            bench.layout("a").unwrap();
+            assert_eq!(fs::read(&blob).unwrap(), good, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_first_export_that_was_killed_can_be_done_again() {
+        let bench = Bench::new();
+        for sub in ["out/blobs/sha256/.airtight-1", "out/.airtight-2"] {
+            fs::create_dir_all(bench.path(sub).parent().unwrap()).unwrap();
+            fs::write(bench.path(sub), "half").unwrap();
+        }
+        fs::write(bench.path("out/oci-layout"), LAYOUT).unwrap();
+        bench.layout("a").unwrap();
+        assert_eq!(bench.tags(), ["a"]);
+        for directory in ["out", "out/blobs/sha256"] {
+            let left = fs::read_dir(bench.path(directory)).unwrap();
+            let left = left.filter(|entry| is_temporary(&entry.as_ref().unwrap().file_name()));
+            assert_eq!(left.count(), 0, "{directory}");
+        }
+        fs::remove_file(bench.path("out/index.json")).unwrap();
+        fs::write(bench.path("out/mine"), "").unwrap();
+        let want = "out: is a directory with something else in it\n  fix: name a new directory or an OCI layout";
+        assert_eq!(bench.layout("a"), Err(want.to_owned()));
+    }
+
+    #[test]
+    fn tags_that_are_written_at_once_are_all_there() {
+        let bench = Bench::new();
+        let tags: Vec<String> = (0..8).map(|number| format!("t{number}")).collect();
+        std::thread::scope(|scope| {
+            for tag in &tags {
+                let (root, image) = (bench.path("store"), bench.image.clone());
+                let path = bench.path("out");
+                let tag = Some(tag.clone());
+                scope.spawn(move || {
+                    let store = Store::open(&root).unwrap();
+                    let to = Output::OciLayout { path, tag };
+                    store.export(&image, None, &to).unwrap();
+                });
+            }
+        });
+        assert_eq!(bench.tags(), tags);
+    }
+
+    #[test]
+    fn an_index_that_is_no_file_is_refused_and_does_not_hang() {
+        let bench = Bench::new();
+        let index = bench.path("out/index.json");
+        fs::create_dir(bench.path("out")).unwrap();
+        let refused = |problem: &str| {
+            Err(format!(
+                "out/index.json: {problem}\n  fix: write to another directory"
+            ))
+        };
+        fifo(&index);
+        assert_eq!(bench.layout("a"), refused("cannot be read: is no file"));
+        fs::remove_file(&index).unwrap();
+        symlink("/dev/zero", &index).unwrap();
+        assert_eq!(bench.layout("a"), refused("cannot be read: is no file"));
+        fs::remove_file(&index).unwrap();
+        let large = File::create(&index).unwrap();
+        large.set_len(MAX_DOCUMENT + 1).unwrap();
+        assert_eq!(bench.layout("a"), refused("is larger than 4 MiB"));
+    }
 }

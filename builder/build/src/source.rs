@@ -1,0 +1,210 @@
+//! Sources on this host: where they are looked up, and that what is read is what was planned. Others may write to a build's
+//! directory while it runs; a link or another file that they put there is refused, never read.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use airtight_image::source::{look_beneath, read_beneath};
+
+/// A regular file, as it was when the plan was made.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    path: PathBuf,
+    /// What it is opened below, and the way there, on which no link is followed. `None` for the host's own files, by path.
+    beneath: Option<(Arc<File>, PathBuf)>,
+    inode: (u64, u64),
+}
+
+impl PartialEq for Source {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.path, self.inode) == (&other.path, other.inode)
+    }
+}
+
+impl Eq for Source {}
+
+impl Source {
+    /// A file that nobody but the host's administrator changes: a library, or a tree of the store.
+    pub(crate) fn of_host(path: PathBuf, metadata: &Metadata) -> Self {
+        Self {
+            path,
+            beneath: None,
+            inode: inode(metadata),
+        }
+    }
+
+    /// As it was named, for messages and for the linker's rules.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens it for reading: the file that was planned, or none. A FIFO put there since must not hang the build, hence not
+    /// blocking.
+    pub(crate) fn open(&self) -> io::Result<(File, Metadata)> {
+        let opened = match &self.beneath {
+            Some((root, way)) => read_beneath(root, way),
+            None => File::options()
+                .read(true)
+                .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+                .open(&self.path),
+        };
+        let file = opened.map_err(|err| match err.raw_os_error() {
+            Some(libc::ELOOP) => replaced("by a link"),
+            _ => err,
+        })?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(replaced("by what is no file"));
+        }
+        if inode(&metadata) != self.inode {
+            return Err(replaced("by another file"));
+        }
+        Ok((file, metadata))
+    }
+}
+
+fn inode(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+fn replaced(by: &str) -> io::Error {
+    let problem = format!("was replaced {by} during the build");
+    io::Error::new(io::ErrorKind::InvalidData, problem)
+}
+
+/// A directory below which sources are looked up.
+#[derive(Clone, Debug)]
+pub(crate) struct Root {
+    /// Without links.
+    path: PathBuf,
+    at: Arc<File>,
+}
+
+impl Root {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let path = path.canonicalize()?;
+        let at = File::options()
+            .read(true)
+            .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
+            .open(&path)?;
+        let at = Arc::new(at);
+        Ok(Self { path, at })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The way from here to a path without links; `None` where it leads elsewhere.
+    pub(crate) fn way<'a>(&self, real: &'a Path) -> Option<&'a Path> {
+        real.strip_prefix(&self.path).ok()
+    }
+
+    /// What lies at the end of `way`.
+    pub(crate) fn look(&self, way: &Path) -> io::Result<File> {
+        look_beneath(&self.at, way)
+    }
+
+    /// The file at the end of `way`, which `path` names and `metadata` describes.
+    pub(crate) fn source(&self, way: PathBuf, path: PathBuf, metadata: &Metadata) -> Source {
+        Source {
+            path,
+            beneath: Some((self.at.clone(), way)),
+            inode: inode(metadata),
+        }
+    }
+}
+
+/// Where a `copy` may start. Opened once: a file of a thousand copies holds two descriptors.
+#[derive(Debug)]
+pub(crate) struct Roots {
+    /// The build file's directory.
+    pub(crate) context: Root,
+    /// `/`, for what is named in full.
+    pub(crate) host: Root,
+}
+
+impl Roots {
+    pub(crate) fn open(context: &Path) -> io::Result<Self> {
+        Ok(Self {
+            context: Root::open(context)?,
+            host: Root::open(Path::new("/"))?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// `dir/tree/f`, planned; then `change` in `dir`, and what is read.
+    fn read_after(change: impl Fn(&Path)) -> Result<String, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        fs::create_dir(dir.join("tree")).unwrap();
+        fs::create_dir(dir.join("other")).unwrap();
+        fs::write(dir.join("tree/f"), "mine").unwrap();
+        fs::write(dir.join("other/f"), "else").unwrap();
+        let root = Root::open(&dir).unwrap();
+        let way = PathBuf::from("tree/f");
+        let metadata = root.look(&way).unwrap().metadata().unwrap();
+        let source = root.source(way, dir.join("tree/f"), &metadata);
+        change(&dir);
+        let (file, _) = source.open().map_err(|err| err.to_string())?;
+        io::read_to_string(file).map_err(|err| err.to_string())
+    }
+
+    #[test]
+    fn what_is_read_is_the_file_that_was_planned() {
+        let away = |dir: &Path, name: &str| fs::rename(dir.join(name), dir.join("away")).unwrap();
+        let replaced = |by: &str| Err(format!("was replaced {by} during the build"));
+        for (name, change, want) in [
+            (
+                "unchanged",
+                Box::new(|_: &Path| ()) as Box<dyn Fn(&Path)>,
+                Ok("mine".to_owned()),
+            ),
+            (
+                "a link in the directory's place",
+                Box::new(|dir: &Path| {
+                    away(dir, "tree");
+                    symlink("other", dir.join("tree")).unwrap();
+                }),
+                replaced("by a link"),
+            ),
+            (
+                "a link to the very file",
+                Box::new(|dir: &Path| {
+                    away(dir, "tree/f");
+                    symlink("../away", dir.join("tree/f")).unwrap();
+                }),
+                replaced("by a link"),
+            ),
+            (
+                "another directory in its place",
+                Box::new(|dir: &Path| {
+                    away(dir, "tree");
+                    fs::rename(dir.join("other"), dir.join("tree")).unwrap();
+                }),
+                replaced("by another file"),
+            ),
+            (
+                "a FIFO",
+                Box::new(|dir: &Path| {
+                    away(dir, "tree/f");
+                    let mut make = std::process::Command::new("mkfifo");
+                    assert!(make.arg(dir.join("tree/f")).status().unwrap().success());
+                }),
+                replaced("by what is no file"),
+            ),
+        ] {
+            assert_eq!(read_after(change), want, "{name}");
+        }
+    }
+}

@@ -49,6 +49,7 @@ fn planned(
         id: "doctor".into(),
         hostname: "doctor".into(),
         layers: vec!["/".into()],
+        write_execute: Vec::new(),
         process: Process {
             args: vec!["/bin/true".into()],
             env: Vec::new(),

@@ -12,7 +12,7 @@ use airtight_plan::{HostFacts, Plan, Spec, Volume};
 use airtight_sandbox::{LaunchContext, launch};
 
 use crate::args::{LaunchArgs, PlanArgs, RunArgs};
-use crate::ask::{Account, Ask, Wishes, Wrong, variables};
+use crate::ask::{Account, Ask, Layers, Wishes, Wrong, variables};
 use crate::policy;
 use crate::report::{self, Failure};
 use crate::timings::Timings;
@@ -76,7 +76,10 @@ fn decide(
     let (uid, gid, additional_gids) = bundle::resolve_user(&layers, ask.user(&wishes))?;
     let spec = ask.spec(
         wishes,
-        layers,
+        Layers {
+            trees: layers,
+            write_execute: store.write_execute(&image)?,
+        },
         Account {
             uid,
             gid,

@@ -45,6 +45,8 @@ pub(crate) fn bundle(config: Map<String, Value>, id: &str) -> Result<Bundle, Pro
                 id: id.to_owned(),
                 hostname: hostname.unwrap_or_else(|| id.to_owned()),
                 layers: vec![root],
+                // Nobody has read the programs of a bundle.
+                write_execute: Vec::new(),
                 process,
                 tmpfs,
                 volumes: Vec::new(),

@@ -1,6 +1,6 @@
 //! What a spec must be before anything is decided about it, and what of it is the operator's ask.
 
-use airtight_profiles::Additions;
+use airtight_profiles::{Additions, Policy};
 
 use crate::Spec;
 use crate::control::{Refusal, Result};
@@ -30,6 +30,20 @@ impl Spec {
             additions.tmpfs.insert(tmpfs.path.clone(), tmpfs.size);
         }
         Ok(additions)
+    }
+}
+
+/// The kernel maps a program as its headers say, before the filter can look: so what those ask for is held against the policy here.
+pub(crate) fn code(spec: &Spec, policy: &Policy) -> Result<()> {
+    match spec.write_execute.first() {
+        Some(program) if !policy.write_execute => Err(Refusal::new(
+            "image",
+            format!(
+                "{program} asks for memory that is both written and executed (an executable stack or segment)"
+            ),
+            "link it without (-z noexecstack), or use a profile that allows it (--profile jit)",
+        )),
+        _ => Ok(()),
     }
 }
 

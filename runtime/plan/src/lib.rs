@@ -41,6 +41,7 @@ use order::Parts;
 /// What was asked that cannot or must not be, or what this host lacks.
 pub fn plan(spec: &Spec, policy: &Policy, facts: &HostFacts) -> Result<Plan> {
     check::check(spec)?;
+    check::code(spec, policy)?;
     let mut lacking = Lacking::default();
     for (present, name, fix) in [
         (

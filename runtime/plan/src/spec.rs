@@ -17,6 +17,8 @@ pub struct Spec {
     pub hostname: String,
     /// Layer trees at rest on the host, lowest first, absolute; never empty.
     pub layers: Vec<PathBuf>,
+    /// Programs of the layers, as messages name them, that the kernel itself would give memory both written and executed (an executable stack, say).
+    pub write_execute: Vec<String>,
     pub process: Process,
     /// Writable memory, besides `/tmp` and `/dev/shm` which every sandbox has.
     pub tmpfs: Vec<Tmpfs>,

@@ -79,7 +79,7 @@ fn open_resolved(
 /// `openat(2)`'s: `EEXIST`.
 pub fn create(parent: impl AsFd, name: &OsStr, mode: u32) -> Result<OwnedFd> {
     let flags =
-        OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     openat(parent, name, flags, Mode::from_bits_truncate(mode)).map_err(failed("openat", name))
 }
 

@@ -1,6 +1,7 @@
 //! Layers: tar archives, written the same way every time, and unpacked without trust.
 
 mod archive;
+mod program;
 mod unpack;
 mod write;
 

@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use super::archive::{self, Entry, Kind};
-use super::{AUFS, OPAQUE, WHITEOUT};
+use super::{AUFS, OPAQUE, WHITEOUT, program};
 use crate::error::{Error, Result};
 
 /// Caps on one layer.
@@ -40,12 +40,16 @@ impl Default for Limits {
 }
 
 /// How much there was.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unpacked {
     pub bytes: u64,
     pub entries: u64,
+    /// Programs that the kernel would give memory that is both written and executed, by their headers; the first few.
+    pub write_execute: Vec<PathBuf>,
 }
 
+/// Programs that are told by name; one is enough to refuse.
+const MAX_TOLD: usize = 8;
 /// An image's ids, as the id map of a launch has them.
 const MAX_ID: u64 = 65_535;
 const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY);
@@ -121,6 +125,13 @@ impl Tree<'_> {
                         "is cut short",
                         "pull or import the image again",
                     ));
+                }
+                let runs = entry.mode & 0o111 != 0;
+                if runs
+                    && self.done.write_execute.len() < MAX_TOLD
+                    && program::writes_and_executes(&file).map_err(Error::io(&entry.path))?
+                {
+                    self.done.write_execute.push(entry.path.clone());
                 }
             }
             Kind::Symlink(target) => {

@@ -85,7 +85,7 @@ pub struct VerifiedReader<R> {
 }
 
 impl<R: Read> VerifiedReader<R> {
-    fn new(inner: R, wanted: &Descriptor, fix: &'static str) -> Self {
+    pub(crate) fn new(inner: R, wanted: &Descriptor, fix: &'static str) -> Self {
         Self {
             inner,
             hasher: Some(Sha256::new()),

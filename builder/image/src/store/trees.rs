@@ -21,6 +21,9 @@ const RATIO_FREE: u64 = 100 << 20;
 /// Of all layers of an image, unpacked.
 const IMAGE_BYTES: u64 = 32 << 30;
 
+/// Beside a tree that holds such programs: their paths, a line each.
+const WRITE_EXECUTE: &str = "write-execute";
+
 /// Held by what runs from an image's layers: gc leaves them alone. Ends with the process.
 #[derive(Debug)]
 pub struct Lease {
@@ -55,6 +58,23 @@ impl Store {
             trees.push(rootfs);
         }
         Ok(trees)
+    }
+
+    /// Programs of the image that the kernel would give memory that is both written and executed, escaped; none for most images.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn write_execute(&self, image: &Image) -> Result<Vec<String>> {
+        let mut programs = Vec::new();
+        for (_, diff) in image.layers() {
+            let path = self.tree_home(diff).join(WRITE_EXECUTE);
+            match fs::read_to_string(&path) {
+                Ok(text) => programs.extend(text.lines().map(str::to_owned)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Error::io(&path)(error)),
+            }
+        }
+        Ok(programs)
     }
 
     /// Keeps the image's trees while the value lives. From here on gc need not wait for us.
@@ -99,9 +119,16 @@ impl Store {
             owners: nix::unistd::geteuid().is_root(),
             ..Limits::default()
         };
+        let mut programs = Vec::new();
         self.read_plain(descriptor, diff, budget, |plain| {
-            unpack(plain, &directory, &limits).map(drop)
+            programs = unpack(plain, &directory, &limits)?.write_execute;
+            Ok(())
         })?;
+        if !programs.is_empty() {
+            let path = temporary.path().join("home").join(WRITE_EXECUTE);
+            let lines: Vec<String> = programs.iter().map(|path| format!("{path:?}\n")).collect();
+            fs::write(&path, lines.concat()).map_err(Error::io(&path))?;
+        }
 
         let lock = temporary.path().join("home/lock");
         File::create(&lock).map_err(Error::io(&lock))?;

@@ -205,7 +205,11 @@ fn is_temporary(name: &OsStr) -> bool {
 
 /// Whether the blob is there, whole. Of one that cannot be read nothing is known, so it is written anew.
 fn holds(path: &Path, blob: &Descriptor) -> bool {
-    open_file(path).is_ok_and(|file| VerifiedReader::new(file, blob).finish().is_ok())
+    open_file(path).is_ok_and(|file| {
+        VerifiedReader::new(file, blob, "write it again")
+            .finish()
+            .is_ok()
+    })
 }
 
 /// The same bytes on every machine: no time, no owner.

@@ -55,6 +55,14 @@ pub(crate) struct Wishes {
     pub(crate) user: String,
 }
 
+/// What the store knows of the image's layers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Layers {
+    /// Lowest first.
+    pub(crate) trees: Vec<PathBuf>,
+    pub(crate) write_execute: Vec<String>,
+}
+
 /// Who the payload is, found in the image's own accounts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Account {
@@ -121,7 +129,7 @@ impl Ask {
     }
 
     /// The spec of this launch of an image with these wishes, layers and account.
-    pub(crate) fn spec(self, wishes: Wishes, layers: Vec<PathBuf>, account: Account) -> Spec {
+    pub(crate) fn spec(self, wishes: Wishes, layers: Layers, account: Account) -> Spec {
         let Account {
             uid,
             gid,
@@ -147,7 +155,8 @@ impl Ask {
         Spec {
             id: self.id,
             hostname,
-            layers,
+            layers: layers.trees,
+            write_execute: layers.write_execute,
             process: Process {
                 args: arguments(self.entrypoint, self.args, wishes.entrypoint, wishes.cmd),
                 env,

@@ -33,7 +33,10 @@ fn wishes() -> Wishes {
 fn spec(words: &str, wishes: Wishes) -> Spec {
     ask(words).spec(
         wishes,
-        vec!["/layer".into()],
+        Layers {
+            trees: vec!["/layer".into()],
+            ..Layers::default()
+        },
         Account {
             uid: 7,
             gid: 8,
@@ -116,7 +119,7 @@ fn a_path_is_there_and_a_terminal_has_a_name() {
         env: vec!["LANG=de".into(), "TERM=vt100".into()],
         ..ask("-t img")
     };
-    let spec = set.spec(wishes(), Vec::new(), Account::default());
+    let spec = set.spec(wishes(), Layers::default(), Account::default());
     assert_eq!(spec.process.env, ["PATH=/bin", "LANG=de", "TERM=vt100"]);
 }
 

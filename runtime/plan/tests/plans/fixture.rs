@@ -16,6 +16,7 @@ pub(crate) fn spec() -> Spec {
             "/var/lib/airtight/layers/sha256/aa/rootfs".into(),
             "/var/lib/airtight/layers/sha256/bb/rootfs".into(),
         ],
+        write_execute: Vec::new(),
         process: Process {
             args: vec!["/bin/app".into(), "--serve".into()],
             env: vec!["PATH=/usr/bin:/bin".into(), "LANG=C.UTF-8".into()],

@@ -33,6 +33,10 @@ fn each_ask_that_must_not_be_is_told_with_its_fix() {
             "--user: the payload would be uid 0\n  fix: run it as another user: --user 65532:65532",
         ),
         (
+            asked(|s| s.write_execute = vec!["\"bin/old\"".into()]),
+            "image: \"bin/old\" asks for memory that is both written and executed (an executable stack or segment)\n  fix: link it without (-z noexecstack), or use a profile that allows it (--profile jit)",
+        ),
+        (
             asked(|s| s.process.gid = 70_000),
             "--user: id 70000 is beyond the 65536 ids of a sandbox\n  fix: use ids below 65536",
         ),

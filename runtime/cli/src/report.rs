@@ -4,7 +4,6 @@ use std::error::Error;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use airtight_image::{one_line, with_fix};
 use airtight_profiles::{Excess, ProfileError};
@@ -12,8 +11,6 @@ use airtight_sandbox::{LaunchError, Outcome};
 
 use crate::ask::Wrong;
 
-/// How long a message waits for a stderr that takes nothing.
-const PATIENCE: Duration = Duration::from_secs(1);
 /// The fault is airtight's or the request's, as `docker run` and its like say it.
 const OURS: u8 = 125;
 /// As timeout(1).
@@ -88,13 +85,7 @@ pub(crate) fn finding(text: &str) -> ExitCode {
 /// One line for people.
 pub(crate) fn say(line: &str) {
     let text = format!("{}\n", line.trim_end());
-    // The payload may have stopped whoever writes there (a full pipe, Control-S on a terminal): then it is left unsaid. A closed stderr leaves
-    // nobody to tell; the exit code still says it.
-    let writer = std::thread::spawn(move || drop(io::stderr().write_all(text.as_bytes())));
-    let end = Instant::now() + PATIENCE;
-    while !writer.is_finished() && Instant::now() < end {
-        std::thread::sleep(Duration::from_micros(200));
-    }
+    airtight_sandbox::tell_caller(&text);
 }
 
 /// Data for the caller.

@@ -5,7 +5,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use airtight_profiles::{Excess, ProfileError};
 use airtight_sandbox::{LaunchError, Outcome};
@@ -15,8 +15,6 @@ use crate::args::{Args, LogFormat};
 use crate::document::Problems;
 
 const FAULT: u8 = 1;
-/// How long a message waits for a stderr that takes nothing.
-const PATIENCE: Duration = Duration::from_secs(1);
 /// As timeout(1). A bundle cannot ask for a time-out, so only a later way of asking could lead here.
 const TIMED_OUT: u8 = 124;
 
@@ -94,13 +92,7 @@ pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
 
 fn say(message: &str) {
     let text = format!("airtight-runtime: {}\n", message.trim_end());
-    // The payload may have stopped whoever writes there (a full pipe, Control-S on a terminal): then it is left unsaid. A closed stderr leaves
-    // nobody to tell; the exit code still says it.
-    let writer = std::thread::spawn(move || drop(io::stderr().write_all(text.as_bytes())));
-    let end = Instant::now() + PATIENCE;
-    while !writer.is_finished() && Instant::now() < end {
-        std::thread::sleep(Duration::from_micros(200));
-    }
+    airtight_sandbox::tell_caller(&text);
 }
 
 /// One line, appended. A log that cannot be written is no reason to hide the error that stderr has, nor to give another.

@@ -22,6 +22,7 @@ mod rendezvous;
 pub mod seccomp;
 mod streams;
 mod supervise;
+mod tell;
 mod terminal;
 
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ pub use cgroup::sweep;
 pub use error::{Cause, LaunchError};
 pub use launch::launch;
 pub use probe::{ProbeInput, probe};
+pub use tell::tell_caller;
 
 /// How a sandbox ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

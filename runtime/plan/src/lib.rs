@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod bundle;
 mod check;
 mod control;
 mod facts;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use airtight_profiles::SeccompFilter;
 
+use crate::bundle::{BundleParentStep, BundleStep};
 use crate::{Audit, Control, Terminal};
 
 /// One launch, decided. Running it needs no further choice.
@@ -56,6 +57,8 @@ pub enum ParentStep {
     IdmapVolumes { volumes: Vec<PathBuf> },
     /// Forward signals, relay the terminal, serve the audit listener, keep the time-out, reap.
     Supervise,
+    /// What only bundles ask for.
+    Bundle(BundleParentStep),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -229,6 +232,8 @@ pub enum ChildStep {
     Init,
     /// Last before exec: what came before may use calls that the payload may not.
     Seccomp(SeccompFilter),
+    /// What only bundles ask for.
+    Bundle(BundleStep),
     Exec {
         args: Vec<String>,
         env: Vec<String>,

@@ -92,6 +92,7 @@ fn parent(step: &ParentStep, rows: &mut Vec<(String, String)>) {
                 .iter()
                 .for_each(|volume| row("volume source", format!("{} idmapped", volume.display())));
         }
+        ParentStep::Bundle(step) => rows.push(bundle(step)),
         ParentStep::Supervise => {}
     }
 }
@@ -228,7 +229,19 @@ fn child(step: &ChildStep, rows: &mut Vec<(String, String)>) {
         ChildStep::NotDumpable => row("dumpable", "no, until exec".into()),
         ChildStep::DenyWriteExecute => row("write-execute", "denied by the kernel".into()),
         ChildStep::Init => row("pid 1", "ours, confined".into()),
+        ChildStep::Bundle(step) => rows.push(bundle(step)),
     }
+}
+
+/// A bundle's step by its name, with what its JSON says.
+fn bundle(step: &impl serde::Serialize) -> (String, String) {
+    let mut value = serde_json::to_value(step).unwrap_or_default();
+    let name = value
+        .as_object_mut()
+        .and_then(|map| map.remove("bundle-step"))
+        .and_then(|name| name.as_str().map(str::to_owned))
+        .unwrap_or_default();
+    (name, value.to_string())
 }
 
 fn landlock(rules: &crate::LandlockRules, rows: &mut Vec<(String, String)>) {

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod audit;
+mod bundle;
 mod cgroup;
 mod child;
 pub mod doctor;

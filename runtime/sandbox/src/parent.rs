@@ -120,6 +120,7 @@ impl<'a> Parent<'a> {
                 self.idmap(volumes, attributes)
                     .map_err(LaunchError::at("volumes"))
             }
+            ParentStep::Bundle(step) => self.bundle(step),
             ParentStep::Supervise => Ok(()),
         }
     }

@@ -1,5 +1,6 @@
 //! The child's loop: one [`ChildStep`] after the other, each carried out or the end. Runs in a fork of a process with one thread.
 
+mod bundle;
 mod canary;
 mod confine;
 mod dev;
@@ -163,6 +164,7 @@ impl Child<'_> {
             ChildStep::Canary { probes } => canary::sing(probes)?,
             ChildStep::Init => self.init()?,
             ChildStep::Seccomp(_) => self.seccomp()?,
+            ChildStep::Bundle(step) => self.bundle(step)?,
             ChildStep::Exec { args, env } => return Err(exec::exec(args, env)),
         }
         Ok(())

@@ -1,0 +1,165 @@
+//! The steps that only bundles have: the part of an OCI `config.json` that `airtight run` never asks for. Carried out by the same two loops.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Capabilities, GroupPlan, Hook, IoPriority, JoinNamespace, MountStep, NodeStep, Scheduler,
+    SeccompProfile, SentMount, TimeOffset,
+};
+use crate::Namespace;
+
+/// On the host's side.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "bundle-step")]
+pub enum BundleParentStep {
+    /// Open each namespace by its path while the host is in view, prove that it is one of its kind; the child joins them in
+    /// [`BundleStep::JoinNamespaces`].
+    OpenNamespaces { namespaces: Vec<JoinNamespace> },
+    /// The opened pid namespace becomes that of children to come: `setns` with CLONE_NEWPID acts on them only.
+    JoinPidForChildren,
+    /// `unshare(CLONE_NEWTIME)` acts on children to come; their clocks' offsets are written before the first of them exists.
+    TimeOffsets { offsets: Vec<TimeOffset> },
+    /// A bundle's groups: made where they are not there, limits and device rules set, opened for the child. They stay until `delete`.
+    Groups(GroupPlan),
+    /// Trees of the host for the child's [`BundleStep::AttachRoot`] and [`BundleStep::Mount`]: each a detached copy, made with the caller's rights and
+    /// sent in this order.
+    SendMounts { mounts: Vec<SentMount> },
+    /// `prestart` and `createRuntime`: run when the child has its namespaces and mounts and waits in [`BundleStep::AwaitHooks`].
+    RuntimeHooks { hooks: Vec<Hook> },
+}
+
+/// Inside. Every one either succeeds or ends the launch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "bundle-step")]
+pub enum BundleStep {
+    /// Into the namespaces that the parent opened: the user namespace first, whose rights the others ask for.
+    JoinNamespaces,
+    /// Goes on as a new process, the parent's own child too (`CLONE_PARENT`), in these new namespaces: a pid namespace holds children
+    /// only, and namespaces that a joined user namespace should own are made after joining it. The parent is told the new process.
+    Reborn {
+        namespaces: BTreeSet<Namespace>,
+    },
+    /// How mounts of `/` and those that follow are seen from outside.
+    RootPropagation {
+        propagation: Propagation,
+    },
+    /// The first sent tree becomes the root to be: attached over `path`, where hooks expect it, or over `/` where that cannot be reached.
+    AttachRoot {
+        path: PathBuf,
+        read_only: bool,
+    },
+    /// One entry of a bundle's `mounts`, on a target that is resolved and, where missing, made below the root's descriptor.
+    Mount(MountStep),
+    /// `/dev` of a bundle: nodes made with `mknod`, or bound from the host where a user namespace forbids that; the links `fd`, `stdin`, `stdout`,
+    /// `stderr`, `ptmx`, `core`.
+    DeviceNodes {
+        nodes: Vec<NodeStep>,
+        bind: bool,
+    },
+    /// `linux.maskedPaths`: the real `/dev/null`, or an empty read-only tmpfs over a directory. One that does not exist needs none.
+    MaskPath {
+        path: PathBuf,
+    },
+    /// `linux.readonlyPaths`: bound on itself, read-only. One that does not exist needs nothing.
+    ReadonlyPath {
+        path: PathBuf,
+    },
+    /// The root itself is read-only from here on.
+    ReadonlyRoot,
+    /// Missing directories of the working directory are made below the root, as every runtime does.
+    MakeWorkingDirectory {
+        path: PathBuf,
+    },
+    /// `--no-pivot`: the root is moved over `/` and `chroot` entered, for hosts whose root is the initial ramfs.
+    MoveRoot,
+    /// The finished root's propagation (`linux.rootfsPropagation`).
+    FinalPropagation {
+        propagation: Propagation,
+    },
+    Domainname {
+        name: String,
+    },
+    /// Tells the parent that the namespaces are there and waits until its hooks have run.
+    AwaitHooks,
+    /// `createContainer` before the root changes, `startContainer` right before the program: run here, in the container's namespaces.
+    ContainerHooks {
+        hooks: Vec<Hook>,
+    },
+    /// The program of [`crate::ChildStep::Exec`] is looked up with the payload's ids, so that `create` tells what is missing.
+    LookUpProgram,
+    /// Tells the parent that all is ready but the payload, and waits for `start`.
+    AwaitStart,
+    /// As [`Self::CloseDescriptors`], but the caller's from 3 on, this many, stay open (`--preserve-fds`).
+    PreserveDescriptors {
+        count: u32,
+    },
+    /// The console: a pty of the container's own devpts, its peer bound over `/dev/console` by descriptor (CVE-2025-52565), the master sent out.
+    Console {
+        /// Columns and rows.
+        size: Option<(u16, u16)>,
+        /// There is a `/dev` to bind over.
+        bind: bool,
+    },
+    OomScoreAdj {
+        value: i32,
+    },
+    Scheduler(Scheduler),
+    IoPriority(IoPriority),
+    Affinity {
+        cpus: Vec<u32>,
+    },
+    Personality {
+        flags: u64,
+    },
+    /// A limit as a bundle names it: set as written, or the launch ends.
+    ExactRlimit {
+        /// `RLIMIT_*` number of the kernel.
+        resource: u32,
+        soft: u64,
+        hard: u64,
+    },
+    /// The bounding set becomes this, before the ids change.
+    BoundingSet {
+        keep: u64,
+    },
+    /// Permitted capabilities are kept across the change of ids.
+    KeepCapabilities,
+    /// Effective, permitted, inheritable, then ambient.
+    SetCapabilities(Capabilities),
+    /// AppArmor and SELinux labels of what is executed.
+    ExecLabel {
+        module: LabelModule,
+        label: String,
+    },
+    /// Landlock without file rights: abstract unix sockets and signals of those outside are out of reach.
+    Scopes {
+        abstract_unix: bool,
+        signal: bool,
+    },
+    /// A caller's own filter.
+    SeccompProfile(SeccompProfile),
+}
+
+/// `mount_namespaces(7)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Propagation {
+    Private,
+    RPrivate,
+    Slave,
+    RSlave,
+    Shared,
+    RShared,
+    Unbindable,
+    RUnbindable,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LabelModule {
+    AppArmor,
+    SeLinux,
+}

@@ -3,12 +3,14 @@
 //! Run as root: the peers' containers and the private mount namespace need it. Only directories that this program made are used.
 //!
 //! ```text
-//! airtight-bench --bin DIR [--runs N] [--cpu N] [--out FILE] [start|build|all]
+//! airtight-bench --bin DIR [--runs N] [--alive N] [--cpu N] [--out FILE] [start|verbs|build|all]
 //! ```
 
 #![forbid(unsafe_code)]
 
 mod build;
+mod floor;
+mod lifecycle;
 mod peers;
 mod start;
 mod stats;
@@ -27,6 +29,8 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 pub(crate) struct Options {
     bin: PathBuf,
     runs: usize,
+    /// How many sandboxes are alive at once for the last start.
+    alive: usize,
     cpu: usize,
     out: Option<PathBuf>,
     what: What,
@@ -36,6 +40,7 @@ pub(crate) struct Options {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
     Start,
+    Verbs,
     Build,
     All,
 }
@@ -44,6 +49,7 @@ enum What {
 struct Report {
     kernel: String,
     start: Option<start::Table>,
+    verbs: Option<lifecycle::Table>,
     build: Option<build::Table>,
 }
 
@@ -51,6 +57,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match args.split_first() {
         Some((first, command)) if first == "--rss-of" => start::print_rss(command),
+        Some((first, [rootfs])) if first == "--floor" => floor::run(Path::new(rootfs)),
         _ => parse(&args).and_then(|options| {
             if options.inner {
                 measure(&options)
@@ -73,6 +80,7 @@ fn parse(args: &[String]) -> Result<Options> {
     let mut options = Options {
         bin: PathBuf::new(),
         runs: 40,
+        alive: 1000,
         cpu: 1,
         out: None,
         what: What::All,
@@ -84,10 +92,12 @@ fn parse(args: &[String]) -> Result<Options> {
         match arg.as_str() {
             "--bin" => options.bin = std::path::absolute(value()?)?,
             "--runs" => options.runs = value()?.parse()?,
+            "--alive" => options.alive = value()?.parse()?,
             "--cpu" => options.cpu = value()?.parse()?,
             "--out" => options.out = Some(PathBuf::from(value()?)),
             "--inner" => options.inner = true,
             "start" => options.what = What::Start,
+            "verbs" => options.what = What::Verbs,
             "build" => options.what = What::Build,
             "all" => options.what = What::All,
             other => {
@@ -139,25 +149,31 @@ fn measure(options: &Options) -> Result<ExitCode> {
     run(Command::new("mount")
         .args(["-t", "tmpfs", "-o", "size=2g,mode=0755", "none"])
         .arg(work.path()))?;
-    let start = match options.what {
-        What::Start | What::All => Some(start::run(options, &work.path().join("start"))?),
-        What::Build => None,
-    };
-    let build = match options.what {
-        What::Build | What::All => Some(build::run(options, &work.path().join("build"))?),
-        What::Start => None,
-    };
+    let wanted = |what| options.what == what || options.what == What::All;
+    let start = wanted(What::Start)
+        .then(|| start::run(options, &work.path().join("start")))
+        .transpose()?;
+    let verbs = wanted(What::Verbs)
+        .then(|| lifecycle::run(options, &work.path().join("verbs")))
+        .transpose()?;
+    let build = wanted(What::Build)
+        .then(|| build::run(options, &work.path().join("build")))
+        .transpose()?;
     let report = Report {
         kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease")?
             .trim()
             .to_owned(),
         start,
+        verbs,
         build,
     };
     run(Command::new("umount").arg("-l").arg(work.path()))?;
 
     let mut out = std::io::stdout().lock();
     if let Some(table) = &report.start {
+        write!(out, "{table}")?;
+    }
+    if let Some(table) = &report.verbs {
         write!(out, "{table}")?;
     }
     if let Some(table) = &report.build {

@@ -1,5 +1,7 @@
 //! Ids and capabilities of this process.
 
+use std::os::fd::BorrowedFd;
+
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid};
@@ -22,6 +24,33 @@ pub fn set_ids(uid: u32, gid: u32, groups: Option<&[u32]>) -> Result<()> {
         .map_err(|errno| SysError::new("setresgid", gid.to_string(), errno))?;
     nix::unistd::setresuid(user, user, user)
         .map_err(|errno| SysError::new("setresuid", uid.to_string(), errno))
+}
+
+/// Gives what 0, 1 and 2 are open on to `uid`, so that the payload can open it again by its name in `/proc/self/fd`. A null device is everybody's,
+/// and what this process may not give away stays as it is.
+///
+/// # Errors
+/// `fstat(2)`'s, `fchown(2)`'s but `EPERM`, `EINVAL` (an owner that the user namespace does not map) and `EROFS`.
+pub fn own_streams(uid: u32) -> Result<()> {
+    /// `/dev/null` is the character device 1:3.
+    const NULL: u64 = nix::sys::stat::makedev(1, 3);
+    for number in 0..3 {
+        // SAFETY: the caller filled the standard streams; the borrowed number is used within this turn and closed by nobody in it.
+        let fd = unsafe { BorrowedFd::borrow_raw(number) };
+        let stat = match nix::sys::stat::fstat(fd) {
+            // Closed by the caller: nothing to give.
+            Err(Errno::EBADF) => continue,
+            other => other.map_err(|errno| SysError::new("fstat", number.to_string(), errno))?,
+        };
+        if stat.st_uid == uid || stat.st_rdev == NULL {
+            continue;
+        }
+        match nix::unistd::fchown(fd, Some(Uid::from_raw(uid)), None) {
+            Ok(()) | Err(Errno::EPERM | Errno::EINVAL | Errno::EROFS) => {}
+            Err(errno) => return Err(SysError::new("fchown", format!("{number}, {uid}"), errno)),
+        }
+    }
+    Ok(())
 }
 
 /// Empties the ambient, inheritable, permitted and effective sets, and reads them back.

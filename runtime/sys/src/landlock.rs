@@ -1,6 +1,6 @@
 //! Landlock by descriptor, at the ABI that the plan names and never less: what the kernel enforces must be all of what was asked.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath,
@@ -127,6 +127,61 @@ pub fn restrict(restriction: &Restriction<'_>) -> Result<()> {
         format!("{:?}", status.ruleset),
         Errno::ENOSYS,
     ))
+}
+
+/// Restricts what this process reaches outside its own domain, and no file: mounts stay possible, which every right on files would end.
+///
+/// # Errors
+/// `EINVAL` or `E2BIG` before ABI 6, `EPERM` without `no_new_privs` or `CAP_SYS_ADMIN`.
+pub fn restrict_scopes(abstract_unix: bool, signal: bool) -> Result<()> {
+    /// `struct landlock_ruleset_attr` of ABI 6.
+    #[repr(C)]
+    struct Handled {
+        files: u64,
+        network: u64,
+        scoped: u64,
+    }
+    let scoped = u64::from(abstract_unix) | u64::from(signal) << 1;
+    if scoped == 0 {
+        return Ok(());
+    }
+    let handled = Handled {
+        files: 0,
+        network: 0,
+        scoped,
+    };
+    let flags: libc::c_uint = 0;
+    // SAFETY: the kernel reads as many bytes at the pointer as the size says, which is that of the live structure.
+    let ruleset = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::from_ref(&handled),
+            size_of::<Handled>(),
+            flags,
+        )
+    };
+    let made = Errno::result(ruleset).map_err(|errno| {
+        SysError::new(
+            "landlock_create_ruleset",
+            format!("scoped {scoped:#x}"),
+            errno,
+        )
+    })?;
+    let number = i32::try_from(made)
+        .map_err(|_| SysError::new("landlock_create_ruleset", "", Errno::EBADF))?;
+    // SAFETY: the call has just made this descriptor for us alone.
+    let ruleset = unsafe { OwnedFd::from_raw_fd(number) };
+    // SAFETY: the call takes a descriptor, which is open, and an integer.
+    let ret =
+        unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), flags) };
+    if ret == 0 {
+        Ok(())
+    } else {
+        Err(SysError::last(
+            "landlock_restrict_self",
+            format!("scoped {scoped:#x}"),
+        ))
+    }
 }
 
 fn add(

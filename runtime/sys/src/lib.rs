@@ -6,6 +6,8 @@
 #![expect(unsafe_code, reason = "the one crate that talks to the kernel")]
 
 pub mod arguments;
+pub mod attribute;
+pub mod capability;
 pub mod credentials;
 pub mod directory;
 mod error;
@@ -19,6 +21,7 @@ pub mod peer;
 pub mod poll;
 pub mod process;
 pub mod pty;
+pub mod scheduling;
 pub mod seccomp;
 pub mod signal;
 pub mod socket;

@@ -93,3 +93,17 @@ pub fn unshare(flags: CloneFlags) -> Result<()> {
 pub fn set_hostname(name: &str) -> Result<()> {
     nix::unistd::sethostname(name).map_err(|errno| SysError::new("sethostname", name, errno))
 }
+
+/// `setdomainname(2)`, of the own UTS namespace.
+///
+/// # Errors
+/// The call's.
+pub fn set_domainname(name: &str) -> Result<()> {
+    // SAFETY: the kernel reads as many bytes at the pointer as the length says; both are those of a live string.
+    let ret = unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) };
+    if ret == 0 {
+        Ok(())
+    } else {
+        Err(SysError::last("setdomainname", name))
+    }
+}

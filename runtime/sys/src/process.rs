@@ -118,6 +118,37 @@ pub fn set_rlimit(resource: Resource, soft: u64, hard: u64) -> Result<()> {
         .map_err(|errno| SysError::new("setrlimit", format!("{resource:?}, {soft}, {hard}"), errno))
 }
 
+/// Sets a resource limit by the kernel's number, exactly as it is given.
+///
+/// # Errors
+/// `prlimit(2)`'s: `EINVAL` for a number that this kernel does not have or a soft limit above the hard one, `EPERM` for a hard limit above the
+/// present one.
+pub fn set_rlimit_number(resource: u32, soft: u64, hard: u64) -> Result<()> {
+    let limit = libc::rlimit64 {
+        rlim_cur: soft,
+        rlim_max: hard,
+    };
+    let (own, nothing): (libc::pid_t, *mut libc::rlimit64) = (0, std::ptr::null_mut());
+    // SAFETY: the kernel reads one limit at the first pointer, a live value of this frame; the second is null, so nothing is written.
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            own,
+            resource,
+            std::ptr::from_ref(&limit),
+            nothing,
+        )
+    };
+    if ret == 0 {
+        Ok(())
+    } else {
+        Err(SysError::last(
+            "prlimit64",
+            format!("{resource}, {soft}, {hard}"),
+        ))
+    }
+}
+
 /// A new, empty session keyring: the caller's keys are out of reach.
 ///
 /// # Errors

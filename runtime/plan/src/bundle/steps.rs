@@ -121,6 +121,11 @@ pub enum BundleStep {
         soft: u64,
         hard: u64,
     },
+    /// Pipes and files on 0, 1 and 2 become the payload's own, so that it can open them again by `/dev/stdout`. What cannot be owned (another's
+    /// terminal, a read-only file system, `/dev/null`) stays as it is, as every runtime has it.
+    OwnStreams {
+        uid: u32,
+    },
     /// The bounding set becomes this, before the ids change.
     BoundingSet {
         keep: u64,

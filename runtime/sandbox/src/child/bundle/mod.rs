@@ -44,6 +44,7 @@ impl Child<'_> {
                 soft,
                 hard,
             } => attributes::rlimit(*resource, *soft, *hard),
+            BundleStep::OwnStreams { uid } => attributes::own_streams(*uid),
             BundleStep::BoundingSet { keep } => attributes::bounding_set(*keep),
             BundleStep::KeepCapabilities => attributes::keep_capabilities(),
             BundleStep::SetCapabilities(sets) => attributes::capabilities(sets),

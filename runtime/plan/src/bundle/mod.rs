@@ -2,6 +2,7 @@
 //!
 //! Field names are those of the OCI runtime specification 1.2 (`config.md`, `config-linux.md`).
 
+mod groups;
 mod resources;
 mod seccomp;
 mod steps;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use groups::*;
 pub use resources::*;
 pub use seccomp::*;
 pub use steps::*;

@@ -1,7 +1,6 @@
-//! `linux.resources` and `linux.cgroupsPath`: what is asked for, and the groups that give it.
+//! `linux.resources`: what is asked for. [`super::group_plan`] says which groups give it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -85,28 +84,4 @@ pub struct BlockIo {
     pub write_bps: Vec<(i64, i64, u64)>,
     pub read_iops: Vec<(i64, i64, u64)>,
     pub write_iops: Vec<(i64, i64, u64)>,
-}
-
-/// The groups of one container.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GroupPlan {
-    pub groups: Vec<BundleGroup>,
-}
-
-/// One directory: a v1 hierarchy's, or the v2 tree's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BundleGroup {
-    /// v1: the controllers of the hierarchy, as `/proc/self/cgroup` names it (`cpu,cpuacct`, `name=systemd`). v2: empty.
-    pub hierarchy: String,
-    pub v2: bool,
-    /// Where the hierarchy is mounted.
-    pub mount: PathBuf,
-    /// The directory, below `mount`. Missing parents are made too.
-    pub dir: PathBuf,
-    /// v2: controllers to turn on in every parent's `cgroup.subtree_control`.
-    pub controllers: Vec<String>,
-    /// File name and value, written in order.
-    pub settings: Vec<(String, String)>,
-    /// v2 only: rules for the device program. v1 has them as settings.
-    pub devices: Option<Vec<DeviceRule>>,
 }

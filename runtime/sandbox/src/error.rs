@@ -20,6 +20,9 @@ pub enum LaunchError {
     /// The payload's program. 127 for one that is not there, else 126.
     #[error("cannot execute {program}: {}", errno.desc())]
     Exec { program: String, errno: Errno },
+    /// One of the bundle's hooks, which is named.
+    #[error("{0}")]
+    Hook(String),
     /// The gate ended while the sandbox ran: it was killed, as the plan says.
     #[error(
         "the gate died, so the sandbox was killed with it\n  fix: look for its own line above; --gate-death stay keeps a sandbox that is cut off"
@@ -53,9 +56,11 @@ impl LaunchError {
                 ..
             } => 127,
             Self::Exec { .. } => 126,
-            Self::Parent { .. } | Self::Child { .. } | Self::NotServed { .. } | Self::GateDied => {
-                125
-            }
+            Self::Parent { .. }
+            | Self::Child { .. }
+            | Self::NotServed { .. }
+            | Self::Hook(_)
+            | Self::GateDied => 125,
         }
     }
 

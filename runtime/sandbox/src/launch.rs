@@ -60,6 +60,7 @@ pub fn launch(plan: &Plan, context: &LaunchContext) -> Result<Launched, LaunchEr
         gate,
         signals,
         sink,
+        terminal: None,
     })?;
     let timings = ended
         .stamps

@@ -29,6 +29,9 @@ mod terminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use bundle::{
+    BundleContext, Console, Created, StartError, StateDocument, create, run, run_hook, start,
+};
 pub use cgroup::sweep;
 pub use error::{Cause, LaunchError};
 pub use launch::launch;

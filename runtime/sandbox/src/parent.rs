@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use airtight_plan::{IdMap, IdMaps, MapWriter, Namespace, ParentStep, Plan};
-use airtight_sys::directory::{open_path, open_path_follow};
+use airtight_sys::directory::open_path_follow;
 use airtight_sys::mount::{self, Attributes};
 use airtight_sys::namespace::{self, Forked};
 use airtight_sys::socket::{seqpacket_pair, tcp_listen};
@@ -16,6 +16,7 @@ use nix::sched::CloneFlags;
 use nix::unistd::Pid;
 
 use crate::audit::Sink;
+use crate::bundle::Side;
 use crate::cgroup::{self, Cgroups};
 use crate::child::{self, Inputs};
 use crate::error::Cause;
@@ -39,8 +40,10 @@ pub(crate) struct Parent<'a> {
     ours: Option<OwnedFd>,
     theirs: Option<OwnedFd>,
     published: Vec<OwnedFd>,
-    /// Layers, then volumes.
-    mounts: Vec<OwnedFd>,
+    /// Layers, then volumes; a bundle's trees.
+    pub(crate) mounts: Vec<OwnedFd>,
+    /// What only a bundle has.
+    pub(crate) bundle: Side<'a>,
 }
 
 /// A child process that does not outlive this value.
@@ -57,6 +60,15 @@ impl Process {
 
     pub(crate) fn pidfd(&self) -> &OwnedFd {
         &self.pidfd
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// It lives on by itself.
+    pub(crate) fn keep(self) {
+        std::mem::forget(self);
     }
 }
 
@@ -89,6 +101,7 @@ impl<'a> Parent<'a> {
             theirs: Some(theirs),
             published: Vec::new(),
             mounts: Vec::new(),
+            bundle: Side::default(),
         })
     }
 
@@ -188,12 +201,10 @@ impl<'a> Parent<'a> {
     }
 
     fn clone_child(&mut self, namespaces: impl Iterator<Item = Namespace>) -> Result<(), Cause> {
-        let flags = namespaces.fold(CloneFlags::empty(), |flags, namespace| {
-            flags | flag(namespace)
-        });
-        match namespace::clone_into(flags).map_err(explain_clone)? {
+        match namespace::clone_into(flags(namespaces)).map_err(explain_clone)? {
             Forked::Parent { child, pidfd } => {
                 self.child = Some(Process::new(child, pidfd));
+                self.leave_namespaces_of_children()?;
                 // Our copy of the child's end: the end of file must come when the child's own is closed.
                 self.theirs = None;
                 Ok(())
@@ -211,6 +222,7 @@ impl<'a> Parent<'a> {
                     cgroups: self.cgroups.as_ref().map_or(&[], Cgroups::join),
                     program: self.program.as_ref(),
                     timings: self.context.timings,
+                    bundle: &self.bundle,
                 })
             }
         }
@@ -284,25 +296,37 @@ impl<'a> Parent<'a> {
     }
 
     /// `/proc/PID` of the child, which is not reaped yet, so the number is its own; proven to be procfs (CVE-2019-16884).
-    fn proc_of_child(&self) -> Result<OwnedFd, SysError> {
+    pub(crate) fn proc_of_child(&self) -> Result<OwnedFd, SysError> {
         let pid = self
             .child
             .as_ref()
             .map_or(Pid::from_raw(0), |child| child.pid);
-        let proc = open_path(
-            &PathBuf::from(format!("/proc/{pid}")),
-            OFlag::O_PATH | OFlag::O_DIRECTORY,
-        )?;
-        if process::filesystem_type(&proc)? == PROC_SUPER_MAGIC {
-            Ok(proc)
-        } else {
-            Err(SysError::new(
-                "fstatfs",
-                "/proc is not procfs",
-                Errno::ENOTSUP,
-            ))
-        }
+        open_proc(&pid.to_string())
     }
+}
+
+/// A directory of `/proc`, proven to be procfs.
+pub(crate) fn open_proc(name: &str) -> Result<OwnedFd, SysError> {
+    // `self` is a link.
+    let proc = open_path_follow(
+        &PathBuf::from(format!("/proc/{name}")),
+        OFlag::O_PATH | OFlag::O_DIRECTORY,
+    )?;
+    if process::filesystem_type(&proc)? == PROC_SUPER_MAGIC {
+        Ok(proc)
+    } else {
+        Err(SysError::new(
+            "fstatfs",
+            "/proc is not procfs",
+            Errno::ENOTSUP,
+        ))
+    }
+}
+
+pub(crate) fn flags(namespaces: impl Iterator<Item = Namespace>) -> CloneFlags {
+    namespaces.fold(CloneFlags::empty(), |flags, namespace| {
+        flags | flag(namespace)
+    })
 }
 
 fn flag(namespace: Namespace) -> CloneFlags {

@@ -28,6 +28,12 @@ pub(crate) enum Message {
     Listener(OwnedFd),
     /// A step was done at this time since boot.
     Stamp { step: String, at: Duration },
+    /// The child goes on as this process, a child of the parent's too.
+    Reborn(OwnedFd),
+    /// Namespaces and mounts are there: the hooks of the host's side may run.
+    HooksReady,
+    /// All is ready but the payload.
+    Created,
     /// The child executed, or ended.
     End,
 }
@@ -38,6 +44,44 @@ pub(crate) enum Stream {
     /// From this number of the caller's.
     From(u8),
     To(u8),
+}
+
+/// From the parent, to a bundle's child that was let go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// The child's pid, as the host has it, is on disk: whatever happens to the parent, the child is known.
+    Recorded(i32),
+    /// The hooks of the host's side have run.
+    HooksDone,
+}
+
+/// Says a word to the child.
+///
+/// # Errors
+/// `sendmsg(2)`'s; `EPIPE` when the child has ended.
+pub(crate) fn say(sock: &OwnedFd, word: Word) -> Result<()> {
+    match word {
+        Word::Recorded(pid) => send_fds(sock, format!("k{pid}").as_bytes(), &[]),
+        Word::HooksDone => send_fds(sock, b"h", &[]),
+    }
+}
+
+/// Waits for the next word.
+///
+/// # Errors
+/// `EPIPE` when the parent has died.
+pub(crate) fn await_word(sock: &OwnedFd) -> Result<Word> {
+    let mut buffer = [0_u8; 16];
+    let (length, _) = recv_fds(sock, &mut buffer, 0)?;
+    let bytes = buffer.get(..length).unwrap_or_default();
+    match std::str::from_utf8(bytes).unwrap_or_default() {
+        "h" => Ok(Word::HooksDone),
+        text => text
+            .strip_prefix('k')
+            .and_then(|pid| pid.parse().ok())
+            .map(Word::Recorded)
+            .ok_or_else(|| SysError::new("recvmsg", "the parent has ended", Errno::EPIPE)),
+    }
 }
 
 /// Lets the child go on, with the layers' and volumes' descriptors in order.
@@ -99,6 +143,9 @@ pub(crate) fn tell(sock: &OwnedFd, message: &Message) -> Result<()> {
         Message::Stream(Stream::To(number), fd) => ('o', number.to_string(), Some(fd.as_fd())),
         Message::Listener(fd) => ('l', String::new(), Some(fd.as_fd())),
         Message::Stamp { step, at } => ('s', format!("{}\0{step}", at.as_nanos()), None),
+        Message::Reborn(fd) => ('r', String::new(), Some(fd.as_fd())),
+        Message::HooksReady => ('h', String::new(), None),
+        Message::Created => ('c', String::new(), None),
         Message::End => return Ok(()),
     };
     let mut bytes = format!("{tag}{text}").into_bytes();
@@ -138,6 +185,9 @@ pub(crate) fn hear(sock: &OwnedFd) -> Result<Message> {
             step: second.to_owned(),
             at: Duration::from_nanos(nanos),
         }),
+        (b'r', Some(fd), _) => Ok(Message::Reborn(fd)),
+        (b'h', None, _) => Ok(Message::HooksReady),
+        (b'c', None, _) => Ok(Message::Created),
         (b't', Some(fd), _) => Ok(Message::Terminal(fd)),
         (b'l', Some(fd), _) => Ok(Message::Listener(fd)),
         (b'i', Some(fd), Ok(number @ 0..=2)) => {
@@ -186,6 +236,17 @@ mod tests {
         );
         drop(child);
         assert!(matches!(hear(&parent).unwrap(), Message::End));
+    }
+
+    #[test]
+    fn words_arrive_in_order_and_a_dead_parent_is_an_error() {
+        let (parent, child) = seqpacket_pair().unwrap();
+        say(&parent, Word::Recorded(4_194_303)).unwrap();
+        say(&parent, Word::HooksDone).unwrap();
+        assert_eq!(await_word(&child).unwrap(), Word::Recorded(4_194_303));
+        assert_eq!(await_word(&child).unwrap(), Word::HooksDone);
+        drop(parent);
+        assert_eq!(await_word(&child).unwrap_err().errno, Errno::EPIPE);
     }
 
     #[test]

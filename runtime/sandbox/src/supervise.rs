@@ -23,7 +23,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Signals held back and read one by one, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Signals {
-    fd: SignalFd,
+    pub(crate) fd: SignalFd,
     before: Mask,
 }
 
@@ -58,6 +58,8 @@ pub(crate) struct Running<'a> {
     pub(crate) gate: Option<BorrowedFd<'a>>,
     pub(crate) signals: Signals,
     pub(crate) sink: Option<Sink>,
+    /// The master of the payload's terminal, where it was received before.
+    pub(crate) terminal: Option<OwnedFd>,
 }
 
 /// How it ended, and when the child had done each step (since boot).
@@ -148,7 +150,9 @@ impl<'a> Supervisor<'a> {
             gate,
             signals,
             sink,
+            terminal,
         } = running;
+        let relay = terminal.map(Relay::start).transpose()?;
         let mut timer = Timer::new()?;
         if let Some(millis) = plan.timeout_millis {
             timer.start(Duration::from_millis(millis))?;
@@ -162,7 +166,7 @@ impl<'a> Supervisor<'a> {
             signals,
             sink,
             auditor: None,
-            relay: None,
+            relay,
             streams: Streams::default(),
             timer,
             timed_out: false,
@@ -293,6 +297,10 @@ impl<'a> Supervisor<'a> {
             Message::Stream(stream, pipe) => self.streams.add(stream, pipe)?,
             Message::Listener(fd) => self.auditor = Some(Auditor::new(fd, self.plan)?),
             Message::Stamp { step, at } => self.stamps.push((step, at)),
+            // Only `create` and its like serve a bundle's child, and it is past these words when it gets here.
+            Message::Reborn(_) | Message::HooksReady | Message::Created => {
+                return Err(SysError::new("recvmsg", "a bundle's word", Errno::EBADMSG));
+            }
             Message::End => self.control = None,
         }
         Ok(())
@@ -450,6 +458,7 @@ mod tests {
             gate: gate.map(AsFd::as_fd),
             signals: Signals::hold().unwrap(),
             sink: None,
+            terminal: None,
         });
         assert_eq!(
             signal::reap(&child).unwrap_err().errno,

@@ -1,12 +1,15 @@
 //! Making a process in new namespaces, and the few calls that change them.
 
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd as _, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::unistd::Pid;
 
 use crate::error::{Result, SysError};
+
+/// `_IO(0xb7, 0x3)` of ioctl_ns(2).
+const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
 
 /// Which side of a `clone3` or `fork` this is.
 #[derive(Debug)]
@@ -22,13 +25,17 @@ pub enum Forked {
 /// # Errors
 /// `clone3(2)`'s: `EPERM` and `ENOSPC` where user namespaces are switched off or used up.
 pub fn clone_into(namespaces: CloneFlags) -> Result<Forked> {
+    clone_with(namespaces, libc::SIGCHLD)
+}
+
+fn clone_with(namespaces: CloneFlags, exit_signal: libc::c_int) -> Result<Forked> {
     let mut pidfd: RawFd = -1;
     let flags = namespaces.bits().cast_unsigned() | libc::CLONE_PIDFD.cast_unsigned();
     // SAFETY: `clone_args` is plain integers, for which all-zero is a valid value (and means "not asked for").
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = u64::from(flags);
     args.pidfd = (&raw mut pidfd) as u64;
-    args.exit_signal = libc::SIGCHLD.cast_unsigned().into();
+    args.exit_signal = exit_signal.cast_unsigned().into();
     // SAFETY: without CLONE_VM the child gets a copy of this address space, so both sides go on from here on stacks of their own; `args`
     // and `pidfd` live until after the call, and the caller has one thread, so no lock is held across it.
     let ret = unsafe {
@@ -105,5 +112,35 @@ pub fn set_domainname(name: &str) -> Result<()> {
         Ok(())
     } else {
         Err(SysError::last("setdomainname", name))
+    }
+}
+
+/// Makes a process as [`clone_into`] does, but as a sibling: a child of this process's own parent, which is told of its end by the signal that it is told of ours.
+///
+/// # Errors
+/// `clone3(2)`'s: `EINVAL` for the first process of a pid namespace.
+pub fn clone_sibling(namespaces: CloneFlags) -> Result<Forked> {
+    clone_with(namespaces | CloneFlags::CLONE_PARENT, 0)
+}
+
+/// Moves this thread into the namespace of `fd`, which must be of this kind.
+///
+/// # Errors
+/// `setns(2)`'s: `EINVAL` for another kind.
+pub fn join(fd: impl AsFd, kind: CloneFlags) -> Result<()> {
+    nix::sched::setns(fd, kind).map_err(|errno| SysError::new("setns", format!("{kind:?}"), errno))
+}
+
+/// The kind of namespace that `fd` is, as its `CLONE_NEW*` flag.
+///
+/// # Errors
+/// `ENOTTY` for what is no namespace.
+pub fn kind(fd: impl AsFd) -> Result<CloneFlags> {
+    // SAFETY: NS_GET_NSTYPE takes no argument.
+    let ret = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), NS_GET_NSTYPE) };
+    if ret > 0 {
+        Ok(CloneFlags::from_bits_retain(ret))
+    } else {
+        Err(SysError::last("ioctl", "NS_GET_NSTYPE"))
     }
 }

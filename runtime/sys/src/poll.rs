@@ -25,6 +25,12 @@ impl<'a> Watch<'a> {
         Self::new(fd.as_raw_fd(), libc::POLLOUT)
     }
 
+    /// Only the end of the other side, or an error.
+    #[must_use]
+    pub fn end(fd: BorrowedFd<'a>) -> Self {
+        Self::new(fd.as_raw_fd(), 0)
+    }
+
     /// Nothing to wait for now: keeps the places of the others in a list.
     #[must_use]
     pub fn nothing() -> Self {

@@ -170,13 +170,16 @@ pub fn new_session_keyring() -> Result<()> {
 /// # Errors
 /// `close_range(2)`'s.
 pub fn close_all_but(keep: &[BorrowedFd<'_>]) -> Result<()> {
+    close_from(3, keep)
+}
+
+fn close_from(mut from: u32, keep: &[BorrowedFd<'_>]) -> Result<()> {
     let mut numbers: Vec<u32> = keep
         .iter()
         .map(|fd| fd.as_raw_fd().cast_unsigned())
-        .filter(|&fd| fd >= 3)
+        .filter(|&fd| fd >= from)
         .collect();
     numbers.sort_unstable();
-    let mut from = 3;
     for number in numbers {
         if number > from {
             close_range(from, number - 1)?;
@@ -244,6 +247,26 @@ pub fn refuse_directory_streams() -> Result<()> {
     Ok(())
 }
 
+/// Gives the standard stream `number` to a user, unless it is theirs or `/dev/null`.
+///
+/// # Errors
+/// `fstat(2)`'s, `fchown(2)`'s: `EINVAL` for a user that the namespace does not map.
+pub fn give_stream(number: RawFd, uid: u32) -> Result<()> {
+    // SAFETY: the caller names a standard stream, which is open (`fill_standard_streams`), and the borrow ends with this call.
+    let fd = unsafe { BorrowedFd::borrow_raw(number) };
+    let stat = fstat(fd).map_err(|errno| SysError::new("fstat", number.to_string(), errno))?;
+    let null = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFCHR
+        && (
+            nix::sys::stat::major(stat.st_rdev),
+            nix::sys::stat::minor(stat.st_rdev),
+        ) == (1, 3);
+    if null || stat.st_uid == uid {
+        return Ok(());
+    }
+    nix::unistd::fchown(fd, Some(nix::unistd::Uid::from_raw(uid)), None)
+        .map_err(|errno| SysError::new("fchown", format!("{number}, {uid}"), errno))
+}
+
 /// Changes the working directory and proves that it lies inside the root: the kernel says `(unreachable)` of one that does not (CVE-2024-21626).
 ///
 /// # Errors
@@ -307,6 +330,48 @@ pub fn place_exactly(fd: &OwnedFd, number: RawFd) -> Result<()> {
     } else {
         Err(SysError::last("fcntl", "F_SETFD"))
     }
+}
+
+/// The descriptor `number` stays open across exec from now on.
+///
+/// # Errors
+/// `EBADF` when it is not open.
+pub fn keep_across_exec(number: RawFd) -> Result<()> {
+    // SAFETY: F_SETFD takes an integer; an unopened number is an error that is looked at.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, 0) } == 0 {
+        Ok(())
+    } else {
+        Err(SysError::last("fcntl", format!("{number}, F_SETFD")))
+    }
+}
+
+/// Closes every descriptor from 3 on but those in `keep` and the `count` from 3 on, which are the caller's.
+///
+/// # Errors
+/// `close_range(2)`'s.
+pub fn close_all_but_first(count: u32, keep: &[BorrowedFd<'_>]) -> Result<()> {
+    close_from(count.saturating_add(3), keep)
+}
+
+/// A file in memory with this content, to be read from its start; close-on-exec. It has no end that somebody must read, unlike a pipe.
+///
+/// # Errors
+/// `memfd_create(2)`'s, `write(2)`'s.
+pub fn memory_file(name: &std::ffi::CStr, content: &[u8]) -> Result<std::fs::File> {
+    use std::io::{Seek as _, Write as _};
+    let failed = |error: std::io::Error| {
+        SysError::new(
+            "write",
+            "memfd",
+            Errno::from_raw(error.raw_os_error().unwrap_or(0)),
+        )
+    };
+    let fd = nix::sys::memfd::memfd_create(name, nix::sys::memfd::MFdFlags::MFD_CLOEXEC)
+        .map_err(|errno| SysError::new("memfd_create", format!("{name:?}"), errno))?;
+    let mut file = std::fs::File::from(fd);
+    file.write_all(content).map_err(failed)?;
+    file.rewind().map_err(failed)?;
+    Ok(file)
 }
 
 /// Closes every descriptor above `last`.

@@ -1,6 +1,6 @@
 //! A pseudo terminal from the `/dev/ptmx` that is in view, without a path of its other side (CVE-2025-52565): the kernel opens the peer of this very master.
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
 use nix::fcntl::OFlag;
@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 
 use crate::directory::open_path_follow;
 use crate::error::{Result, SysError};
+use crate::open::open_in_root;
 use crate::process::place;
 
 /// A new terminal: its master, and its peer for the payload.
@@ -16,6 +17,34 @@ use crate::process::place;
 /// `open(2)`'s of `/dev/ptmx`, `ioctl(2)`'s.
 pub fn open_pair() -> Result<(OwnedFd, OwnedFd)> {
     let master = open_path_follow(Path::new("/dev/ptmx"), OFlag::O_RDWR | OFlag::O_NOCTTY)?;
+    peer_of(master)
+}
+
+/// Likewise, of the `/dev/ptmx` below `root`, whose links lead nowhere else.
+///
+/// # Errors
+/// `openat2(2)`'s; `ENOTTY` where something else bears the name.
+pub fn open_pair_below(root: impl AsFd) -> Result<(OwnedFd, OwnedFd)> {
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY;
+    peer_of(open_in_root(root, Path::new("dev/ptmx"), flags)?)
+}
+
+/// The number of a master: its peer is `/dev/pts/NUMBER` of the devpts that it is of.
+///
+/// # Errors
+/// `ENOTTY`.
+pub fn number(master: impl AsFd) -> Result<u32> {
+    let mut number: libc::c_uint = 0;
+    // SAFETY: TIOCGPTN writes one unsigned int through the pointer, which lives until after the call.
+    let ret = unsafe { libc::ioctl(master.as_fd().as_raw_fd(), libc::TIOCGPTN, &raw mut number) };
+    if ret == 0 {
+        Ok(number)
+    } else {
+        Err(SysError::last("ioctl", "TIOCGPTN"))
+    }
+}
+
+fn peer_of(master: OwnedFd) -> Result<(OwnedFd, OwnedFd)> {
     let unlocked: libc::c_int = 0;
     // SAFETY: TIOCSPTLCK reads one int through the pointer, which lives until after the call.
     if unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlocked) } != 0 {

@@ -106,6 +106,22 @@ pub fn reset_for_exec() -> Result<()> {
     Mask(unsafe { none.assume_init() }).apply().map(drop)
 }
 
+/// Whether the default action of a signal ends the process.
+#[must_use]
+pub fn ends_a_process(signal: i32) -> bool {
+    !matches!(
+        signal,
+        libc::SIGCHLD
+            | libc::SIGURG
+            | libc::SIGWINCH
+            | libc::SIGCONT
+            | libc::SIGSTOP
+            | libc::SIGTSTP
+            | libc::SIGTTIN
+            | libc::SIGTTOU
+    )
+}
+
 /// Blocked signals as readable events.
 #[derive(Debug)]
 pub struct SignalFd(File);
@@ -168,6 +184,27 @@ pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
         Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
         _ => Err(failed("pidfd_open", pid, Errno::last())),
     }
+}
+
+/// The number of the process of `pidfd`, in the pid namespace of our procfs; `None` when it has ended and was reaped.
+///
+/// # Errors
+/// What reading `/proc/self/fdinfo` says; `EPROTO` when it says no number.
+pub fn pid_of(pidfd: impl AsFd) -> Result<Option<i32>> {
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_fd().as_raw_fd());
+    let text = std::fs::read_to_string(&path).map_err(|err| {
+        failed(
+            "open",
+            &path,
+            Errno::from_raw(err.raw_os_error().unwrap_or(0)),
+        )
+    })?;
+    let number = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Pid:"))
+        .and_then(|number| number.trim().parse::<i32>().ok())
+        .ok_or_else(|| failed("read", &path, Errno::EPROTO))?;
+    Ok((number > 0).then_some(number))
 }
 
 /// Sends a signal to the process of `pidfd`.

@@ -1,14 +1,90 @@
 //! The steps that only bundles have, on the host's side, and what `create`, `exec` and the other verbs of a bundle need of the host.
 
+mod create;
 mod groups;
 mod hooks;
 mod namespaces;
 mod sources;
+mod start;
 
-use airtight_plan::bundle::BundleParentStep;
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
-use crate::LaunchError;
+use airtight_plan::bundle::{BundleParentStep, Hook, NamespaceKind};
+use serde_json::{Value, json};
+
 use crate::parent::Parent;
+use crate::{LaunchContext, LaunchError};
+
+pub use create::{Created, create, run};
+pub use hooks::run_hook;
+pub(crate) use hooks::run_hooks;
+pub(crate) use namespaces::join_all;
+pub use start::{StartError, start};
+
+/// What a bundle's launch needs besides its plan.
+#[derive(Debug)]
+pub struct BundleContext {
+    pub launch: LaunchContext,
+    pub document: StateDocument,
+    /// Where `start` writes, open for reading and writing: so it is never at its end, and its path is not needed inside. `None`: the payload starts at once.
+    pub fifo: Option<OwnedFd>,
+    /// Who gets the master of the payload's terminal.
+    pub console: Console,
+}
+
+#[derive(Debug)]
+pub enum Console {
+    /// The listener of `--console-socket`, connected.
+    Socket(OwnedFd),
+    /// The caller's own streams, which the supervisor relays.
+    Relay,
+}
+
+/// What hooks and listeners are told of a container (`runtime.md`, State).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StateDocument {
+    pub oci_version: String,
+    pub id: String,
+    pub bundle: PathBuf,
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl StateDocument {
+    /// With this status, and the host's number of the container's process where there is one.
+    #[must_use]
+    pub fn json(&self, status: &str, pid: Option<i32>) -> Value {
+        let Self {
+            oci_version,
+            id,
+            bundle,
+            annotations,
+        } = self;
+        let mut document = json!({ "ociVersion": oci_version, "id": id, "status": status, "bundle": bundle.to_string_lossy() });
+        if let Some(pid) = pid {
+            document["pid"] = pid.into();
+        }
+        if !annotations.is_empty() {
+            document["annotations"] = json!(annotations);
+        }
+        document
+    }
+}
+
+/// What only a bundle's launch has, on the host's side.
+#[derive(Debug, Default)]
+pub(crate) struct Side<'a> {
+    /// `None` in a launch that is no bundle's.
+    pub(crate) context: Option<&'a BundleContext>,
+    /// Opened for the child to join, each with its kind.
+    pub(crate) namespaces: Vec<(NamespaceKind, OwnedFd)>,
+    /// Our own, which our hooks belong in, while children to come go elsewhere.
+    own: Vec<OwnedFd>,
+    /// The parent joined the opened pid namespace for its children.
+    pub(crate) pid_joined: bool,
+    hooks: Vec<Hook>,
+}
 
 impl Parent<'_> {
     pub(crate) fn bundle(&mut self, step: &BundleParentStep) -> Result<(), LaunchError> {
@@ -26,7 +102,34 @@ impl Parent<'_> {
             BundleParentStep::SendMounts { mounts } => {
                 self.send_mounts(mounts).map_err(LaunchError::at("mounts"))
             }
-            BundleParentStep::RuntimeHooks { hooks } => self.runtime_hooks(hooks),
+            BundleParentStep::RuntimeHooks { hooks } => {
+                self.bundle.hooks.clone_from(hooks);
+                Ok(())
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_document_has_the_specifications_keys() {
+        let mut document = StateDocument {
+            oci_version: "1.2.0".into(),
+            id: "c".into(),
+            bundle: "/b".into(),
+            annotations: BTreeMap::new(),
+        };
+        assert_eq!(
+            document.json("stopped", None),
+            json!({ "ociVersion": "1.2.0", "id": "c", "status": "stopped", "bundle": "/b" })
+        );
+        document.annotations.insert("k".into(), "v".into());
+        assert_eq!(
+            document.json("creating", Some(7)),
+            json!({ "ociVersion": "1.2.0", "id": "c", "status": "creating", "bundle": "/b", "pid": 7, "annotations": { "k": "v" } })
+        );
     }
 }

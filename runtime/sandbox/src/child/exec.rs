@@ -35,6 +35,20 @@ pub(super) fn exec(args: &[String], env: &[String]) -> Failure {
     }
 }
 
+/// What [`exec`] will find, as far as it can be seen before: a directory or a file without an execute bit is no program.
+pub(super) fn look_up(name: &str, env: &[String]) -> Result<(), Errno> {
+    let program = find(name, env)?;
+    let found = std::fs::metadata(program)
+        .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
+    if found.is_dir() {
+        Err(Errno::EISDIR)
+    } else if found.permissions().mode() & 0o111 == 0 {
+        Err(Errno::EACCES)
+    } else {
+        Ok(())
+    }
+}
+
 /// A name with a slash is a path; another is looked up as execvp(3) does: the first that may be executed, and EACCES only when no later one is found.
 fn find(name: &str, env: &[String]) -> Result<String, Errno> {
     if name.contains('/') {

@@ -14,10 +14,11 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use airtight_plan::{ChildStep, Plan, Terminal};
-use airtight_sys::{SysError, credentials, namespace, process, pty, signal};
+use airtight_sys::{SysError, credentials, namespace, process, pty};
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
 
+use crate::bundle::Side;
 use crate::rendezvous::{self, Message};
 use crate::seccomp::Program;
 use crate::{cgroup, init};
@@ -30,6 +31,7 @@ pub(crate) struct Inputs<'a> {
     pub(crate) cgroups: &'a [OwnedFd],
     pub(crate) program: Option<&'a Program>,
     pub(crate) timings: bool,
+    pub(crate) bundle: &'a Side<'a>,
 }
 
 /// Why a step was not done.
@@ -66,6 +68,12 @@ pub(crate) struct Child<'a> {
     proc: Option<OwnedFd>,
     /// Destinations of volumes that are files, so that their mount points are files too.
     files: Vec<PathBuf>,
+    /// Our number in the host's pid namespace, once a bundle's parent has told it.
+    host_pid: Option<i32>,
+    /// [`airtight_plan::bundle::BundleStep::AwaitStart`] is behind us: where there is a fifo the parent is gone, and what fails is told to whoever said
+    /// `start`.
+    created: bool,
+    signals_reset: bool,
 }
 
 /// Carries the plan's child steps out; ends in the payload's program or in [`process::exit_now`].
@@ -78,6 +86,9 @@ pub(crate) fn run(inputs: Inputs<'_>) -> ! {
         empty: None,
         proc: None,
         files: Vec::new(),
+        host_pid: None,
+        created: false,
+        signals_reset: false,
     };
     for step in &plan.child {
         let done = child.apply(step).and_then(|()| child.stamp(step));
@@ -94,6 +105,10 @@ pub(crate) fn run(inputs: Inputs<'_>) -> ! {
                     message,
                 },
             };
+            if child.created && plan_waits(&child.inputs) {
+                child.tell_starter(&message);
+                process::exit_now(1);
+            }
             // A parent that is gone cannot be told, and its death is ours.
             drop(rendezvous::tell(&child.inputs.sock, &message));
             process::exit_now(125);
@@ -165,7 +180,10 @@ impl Child<'_> {
             ChildStep::Init => self.init()?,
             ChildStep::Seccomp(_) => self.seccomp()?,
             ChildStep::Bundle(step) => self.bundle(step)?,
-            ChildStep::Exec { args, env } => return Err(exec::exec(args, env)),
+            ChildStep::Exec { args, env } => {
+                self.reset_signals()?;
+                return Err(exec::exec(args, env));
+            }
         }
         Ok(())
     }
@@ -183,9 +201,8 @@ impl Child<'_> {
         }
     }
 
-    fn seccomp(&self) -> Result<()> {
-        // What our own set-up blocked or ignored must not reach the payload (Rust ignores SIGPIPE), and its filter may refuse these calls.
-        signal::reset_for_exec()?;
+    fn seccomp(&mut self) -> Result<()> {
+        self.reset_signals()?;
         let Some(program) = self.inputs.program else {
             return Err(Failure::Said("no program was compiled".into()));
         };
@@ -196,12 +213,14 @@ impl Child<'_> {
     }
 
     fn close_descriptors(&mut self) -> Result<()> {
-        // Owned values first, so that no number is closed twice.
+        self.forget_descriptors();
+        self.close_all_but_first(0)
+    }
+
+    /// Owned values first, so that no number is closed twice.
+    fn forget_descriptors(&mut self) {
         self.sent = Vec::new().into_iter();
         (self.rootfs, self.empty, self.proc) = (None, None, None);
-        process::refuse_directory_streams()?;
-        process::close_all_but(&[std::os::fd::AsFd::as_fd(&self.inputs.sock)])?;
-        Ok(())
     }
 
     fn stamp(&self, step: &ChildStep) -> Result<()> {
@@ -216,6 +235,14 @@ impl Child<'_> {
         }
         Ok(())
     }
+}
+
+/// The parent goes when the child waits for `start`.
+fn plan_waits(inputs: &Inputs<'_>) -> bool {
+    inputs
+        .bundle
+        .context
+        .is_some_and(|context| context.fifo.is_some())
 }
 
 /// The step's name as the plan's JSON has it: the first word of its `Debug`, for messages.

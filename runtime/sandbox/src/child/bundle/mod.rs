@@ -1,6 +1,7 @@
 //! The steps that only bundles have, inside: each one call, carried out or the end.
 
 mod attributes;
+mod console;
 mod lifecycle;
 mod masks;
 mod mounts;
@@ -53,6 +54,7 @@ impl Child<'_> {
                 abstract_unix,
                 signal,
             } => attributes::scopes(*abstract_unix, *signal),
+            BundleStep::OwnStreams { uid } => console::own_streams(*uid),
             BundleStep::SeccompProfile(_) => self.seccomp_profile(),
         }
     }

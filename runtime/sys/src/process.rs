@@ -247,26 +247,6 @@ pub fn refuse_directory_streams() -> Result<()> {
     Ok(())
 }
 
-/// Gives the standard stream `number` to a user, unless it is theirs or `/dev/null`.
-///
-/// # Errors
-/// `fstat(2)`'s, `fchown(2)`'s: `EINVAL` for a user that the namespace does not map.
-pub fn give_stream(number: RawFd, uid: u32) -> Result<()> {
-    // SAFETY: the caller names a standard stream, which is open (`fill_standard_streams`), and the borrow ends with this call.
-    let fd = unsafe { BorrowedFd::borrow_raw(number) };
-    let stat = fstat(fd).map_err(|errno| SysError::new("fstat", number.to_string(), errno))?;
-    let null = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFCHR
-        && (
-            nix::sys::stat::major(stat.st_rdev),
-            nix::sys::stat::minor(stat.st_rdev),
-        ) == (1, 3);
-    if null || stat.st_uid == uid {
-        return Ok(());
-    }
-    nix::unistd::fchown(fd, Some(nix::unistd::Uid::from_raw(uid)), None)
-        .map_err(|errno| SysError::new("fchown", format!("{number}, {uid}"), errno))
-}
-
 /// Changes the working directory and proves that it lies inside the root: the kernel says `(unreachable)` of one that does not (CVE-2024-21626).
 ///
 /// # Errors

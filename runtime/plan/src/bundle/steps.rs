@@ -103,11 +103,6 @@ pub enum BundleStep {
         /// There is a `/dev` to bind over.
         bind: bool,
     },
-    /// Standard streams become the payload's user's, so that it can open `/dev/stdout` again. Before [`crate::ChildStep::SetIds`], while the right to give
-    /// them away is there.
-    OwnStreams {
-        uid: u32,
-    },
     OomScoreAdj {
         value: i32,
     },

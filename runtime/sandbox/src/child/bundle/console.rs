@@ -6,7 +6,7 @@ use std::path::Path;
 
 use airtight_sys::directory::{Kind, kind};
 use airtight_sys::terminal::{self, Size};
-use airtight_sys::{SysError, mount, open, process, pty};
+use airtight_sys::{SysError, mount, open, pty};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
@@ -53,18 +53,4 @@ fn bind_console(root: &OwnedFd, peer: &OwnedFd) -> Result<()> {
         }
     }
     Ok(mount::attach(mount::clone_tree(peer)?, &target)?)
-}
-
-/// The payload may open again what it was given, by `/dev/stdout`: the streams become its user's. Not `/dev/null`, which is everybody's; and what cannot be
-/// given away stays as it is.
-pub(super) fn own_streams(uid: u32) -> Result<()> {
-    for number in 0..3 {
-        match process::give_stream(number, uid) {
-            Err(error) if !matches!(error.errno, Errno::EINVAL | Errno::EPERM | Errno::EROFS) => {
-                return Err(error.into());
-            }
-            Ok(()) | Err(_) => {}
-        }
-    }
-    Ok(())
 }

@@ -54,7 +54,6 @@ impl Child<'_> {
                 abstract_unix,
                 signal,
             } => attributes::scopes(*abstract_unix, *signal),
-            BundleStep::OwnStreams { uid } => console::own_streams(*uid),
             BundleStep::SeccompProfile(_) => self.seccomp_profile(),
         }
     }

@@ -1,10 +1,12 @@
 //! One section for each invariant of a launched sandbox: what must fail fails, as root and rootless, and succeeds when the one step that forbids it is out of
 //! the plan, so that the test is known to bite. Where several controls forbid the same, all are taken out and each alone, put back, denies again.
 
+use std::io::{Read as _, Write as _};
+
 use airtight_tests::{Need, Server, Without, World, has, parse};
 use serde_json::json;
 
-use crate::errno::{EACCES, ECONNREFUSED, ENETUNREACH, ENOSYS, EPERM, EROFS, ESRCH};
+use crate::errno::{EACCES, ECONNREFUSED, ENETUNREACH, ENOSYS, ENOTSOCK, EPERM, EROFS, ESRCH};
 use crate::every_caller;
 
 /// Attempt (with its arguments), the error it must meet.
@@ -250,6 +252,53 @@ fn privileged_a_file_as_a_standard_stream_becomes_no_code() {
         )
         .unwrap();
     assert!(report.of("mmap-execute-stream").ok, "{report:?}");
+}
+
+#[test]
+fn privileged_a_socket_as_a_standard_stream_leads_nowhere_else() {
+    let Some(worlds) = every_caller() else { return };
+    let server = airtight_tests::Server::echo().unwrap();
+    let elsewhere = format!("127.0.0.1:{}", server.port);
+    // As a socket-activated service has it: one socket is all three.
+    let connected = || {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (
+            client,
+            std::os::fd::OwnedFd::from(listener.accept().unwrap().0),
+        )
+    };
+    for world in &worlds {
+        let (mut client, service) = connected();
+        let mut launch = world
+            .command(airtight_tests::binary("airtight"))
+            .args([
+                "run",
+                "test/prober",
+                "--",
+                "reconnect-stdin",
+                &elsewhere,
+                ",",
+                "stdin",
+            ])
+            .stdin(service.try_clone().unwrap())
+            .stdout(service)
+            .spawn()
+            .unwrap();
+        client.write_all(b"from the network").unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut text = String::new();
+        client.read_to_string(&mut text).unwrap();
+        let report = parse(launch.wait().unwrap().code(), &text, "");
+        assert_eq!(report.of("reconnect-stdin").errno, ENOTSOCK, "{report:?}");
+        assert_eq!(report.of("stdin").detail, "from the network", "{report:?}");
+    }
+    let (_client, service) = connected();
+    let attempt = ["reconnect-stdin", elsewhere.as_str()];
+    let report = worlds[0]
+        .attempt_without_from(service, &[], &[Without::Step("pipe-streams")], &attempt)
+        .unwrap();
+    assert!(report.of("reconnect-stdin").ok, "{report:?}");
 }
 
 // 3. No privilege.

@@ -25,6 +25,7 @@ mod errno {
     pub(crate) const EACCES: i64 = 13;
     pub(crate) const EROFS: i64 = 30;
     pub(crate) const ENOSYS: i64 = 38;
+    pub(crate) const ENOTSOCK: i64 = 88;
     pub(crate) const ENETUNREACH: i64 = 101;
     pub(crate) const ECONNREFUSED: i64 = 111;
 }

@@ -157,8 +157,8 @@ fn settle(parts: &Parts<'_>, steps: &mut Vec<ChildStep>) {
     steps.push(ChildStep::Umask { mask: 0o022 });
     // Before the terminal, which becomes the controlling one of the new session.
     steps.push(ChildStep::NewSession);
-    // A file of the host that can be read can be mapped as code too, whatever lies in it: it lies on no mount of ours. A terminal of its own
-    // takes the place of all three anyhow. Before the descriptors are closed, so that the files themselves stay with the parent only.
+    // A file of the host that can be read can be mapped as code too, whatever lies in it: it lies on no mount of ours. A socket of the host stays in the
+    // host's network. A terminal of its own takes the place of all three anyhow. Before the descriptors are closed, so that the files themselves stay with the parent only.
     if parts.spec.process.terminal == Terminal::Inherit {
         steps.push(ChildStep::PipeStreams);
     }

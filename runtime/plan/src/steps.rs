@@ -199,7 +199,7 @@ pub enum ChildStep {
     Terminal,
     /// A session of its own, so that no signal or ioctl reaches the caller's terminal session.
     NewSession,
-    /// A regular file among 0, 1, 2 that can be read is replaced by a pipe, which the parent fills or empties.
+    /// A file that can be read and a socket that is not AF_UNIX, among 0, 1, 2, are replaced by pipes, which the parent fills or empties.
     PipeStreams,
     /// Close all but 0, 1, 2 and the two sockets of the launch itself, which are close-on-exec; a directory among 0, 1, 2 is refused.
     CloseDescriptors,

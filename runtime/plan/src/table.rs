@@ -220,7 +220,7 @@ fn child(step: &ChildStep, rows: &mut Vec<(String, String)>) {
         | ChildStep::SessionKeyring
         | ChildStep::CloseDescriptors => {}
         ChildStep::Terminal => row("terminal", "of its own".into()),
-        ChildStep::PipeStreams => row("streams", "files behind pipes".into()),
+        ChildStep::PipeStreams => row("streams", "files and sockets behind pipes".into()),
         ChildStep::NewSession => row("session", "of its own, keyring too".into()),
         ChildStep::DropBoundingSet => row("bounding set", "empty".into()),
         ChildStep::SecureBits => row("securebits", "locked".into()),

@@ -12,6 +12,9 @@ use nix::errno::Errno;
 /// Read at once; also what may wait for a slow reader before its writer is asked to wait.
 const CHUNK: usize = 16 << 10;
 
+/// What poll(2) promises to take at once when it calls a blocking pipe or socket writable: a payload's slow reader must not stop us.
+const PROMISED: usize = 4096;
+
 /// One direction. `None`: that side has ended.
 #[derive(Debug)]
 pub(crate) struct Flow {
@@ -61,7 +64,8 @@ impl Flow {
             }
         }
         if writable && let Some(to) = &mut self.to {
-            match to.write(self.waiting.as_slices().0) {
+            let (ready, _) = self.waiting.as_slices();
+            match to.write(ready.get(..PROMISED).unwrap_or(ready)) {
                 Ok(length) => drop(self.waiting.drain(..length.min(self.waiting.len()))),
                 Err(err) if is_passing(&err) => {}
                 // Nobody reads any more: the rest is read and thrown away, so that the payload does not block for ever.

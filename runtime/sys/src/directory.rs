@@ -17,6 +17,9 @@ pub enum Kind {
     File,
     /// Character device, major and minor.
     Character(u64, u64),
+    Block,
+    Socket,
+    /// A fifo, a link, or what the kernel made and has no type.
     Other,
 }
 
@@ -31,6 +34,8 @@ pub fn kind(fd: impl AsFd) -> Result<Kind> {
         SFlag::S_IFDIR => Kind::Directory,
         SFlag::S_IFREG => Kind::File,
         SFlag::S_IFCHR => Kind::Character(major(stat.st_rdev), minor(stat.st_rdev)),
+        SFlag::S_IFBLK => Kind::Block,
+        SFlag::S_IFSOCK => Kind::Socket,
         _ => Kind::Other,
     })
 }

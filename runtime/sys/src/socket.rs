@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
-    sendmsg, socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
+    SockaddrLike as _, SockaddrStorage, getsockname, recvmsg, sendmsg, socketpair,
 };
 
 use crate::error::{Result, SysError};
@@ -36,6 +36,19 @@ pub fn seqpacket_pair() -> Result<(OwnedFd, OwnedFd)> {
         SockFlag::SOCK_CLOEXEC,
     )
     .map_err(|errno| failed("socketpair", "AF_UNIX, SOCK_SEQPACKET", errno))
+}
+
+/// Whether a socket is `AF_UNIX`, and so belongs to no network.
+///
+/// # Errors
+/// `getsockname(2)`'s.
+pub fn is_unix(fd: impl AsFd) -> Result<bool> {
+    match getsockname::<SockaddrStorage>(fd.as_fd().as_raw_fd()) {
+        Ok(own) => Ok(own.family() == Some(AddressFamily::Unix)),
+        // Of a family that `nix` has no type for.
+        Err(Errno::EINVAL) => Ok(false),
+        Err(errno) => Err(failed("getsockname", "", errno)),
+    }
 }
 
 /// Sends one message with these descriptors. The caller keeps its own copies.

@@ -19,6 +19,7 @@ pub(crate) fn attempt(name: &str, args: &[&str]) -> Option<Attempt> {
             .map(|_| String::new())
             .map_err(|e| errno(&e)),
         "serve-once" => serve_once(first),
+        "reconnect-stdin" => reconnect_stdin(first),
         "abstract-connect" => abstract_connect(first),
         "abstract-listen" => abstract_listen(first),
         "socket" => socket(args),
@@ -31,6 +32,30 @@ fn connect(address: &str) -> Attempt {
     TcpStream::connect_timeout(&address, Duration::from_secs(5))
         .map(|_| String::new())
         .map_err(|e| errno(&e))
+}
+
+/// Standard input, if it is a connected TCP socket, is disconnected and led to `address`, in whatever network it was made.
+fn reconnect_stdin(address: &str) -> Attempt {
+    let Ok(SocketAddr::V4(to)) = address.parse() else {
+        return Err(libc::EINVAL);
+    };
+    let mut name = [0_u8; 16];
+    let connect = |name: &[u8; 16]| {
+        syscall(
+            libc::SYS_connect,
+            [0, crate::address(name), name.len(), 0, 0, 0],
+        )
+    };
+    // AF_UNSPEC is 0.
+    connect(&name)?;
+    name[..2].copy_from_slice(
+        &libc::sa_family_t::try_from(libc::AF_INET)
+            .unwrap_or(0)
+            .to_ne_bytes(),
+    );
+    name[2..4].copy_from_slice(&to.port().to_be_bytes());
+    name[4..8].copy_from_slice(&to.ip().octets());
+    connect(&name).map(|_| String::new())
 }
 
 /// By name, through `/etc/hosts` as any program.

@@ -82,7 +82,7 @@ fn executable(
                 rights: Rights::ReadExecute,
             }),
             // Links are followed to a file that has its own rule.
-            Kind::File | Kind::Character(..) | Kind::Other => {}
+            Kind::File | Kind::Character(..) | Kind::Block | Kind::Socket | Kind::Other => {}
         }
         if list.len() > MAX_RULES {
             return Err(Failure::Said(format!(

@@ -149,14 +149,17 @@ pub(super) fn device(path: &Path, number: (u64, u64)) -> Result<OwnedFd> {
     let node = directory::open_path(path, OFlag::O_PATH)?;
     match directory::kind(&node)? {
         Kind::Character(major, minor) if (major, minor) == number => Ok(node),
-        other @ (Kind::Directory | Kind::File | Kind::Character(..) | Kind::Other) => {
-            Err(Failure::Said(format!(
-                "{} is {other:?} and not the device {}:{}",
-                path.display(),
-                number.0,
-                number.1
-            )))
-        }
+        other @ (Kind::Directory
+        | Kind::File
+        | Kind::Character(..)
+        | Kind::Block
+        | Kind::Socket
+        | Kind::Other) => Err(Failure::Said(format!(
+            "{} is {other:?} and not the device {}:{}",
+            path.display(),
+            number.0,
+            number.1
+        ))),
     }
 }
 

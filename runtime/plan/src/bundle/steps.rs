@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Capabilities, GroupPlan, Hook, IoPriority, JoinNamespace, MountStep, NodeStep, Scheduler,
-    SeccompProfile, SentMount, TimeOffset,
+    Capabilities, GroupPlan, Hook, IoPriority, JoinNamespace, MountStep, NodeStep, RlimitEntry,
+    Scheduler, SeccompProfile, SentMount, TimeOffset,
 };
 use crate::Namespace;
 
@@ -24,6 +24,11 @@ pub enum BundleParentStep {
     TimeOffsets { offsets: Vec<TimeOffset> },
     /// A bundle's groups: made where they are not there, limits and device rules set, opened for the child. They stay until `delete`.
     Groups(GroupPlan),
+    /// Limits and the badness of the waiting child, set from outside: in a new user namespace it has no right to raise or lower them.
+    Limits {
+        rlimits: Vec<RlimitEntry>,
+        oom_score_adj: Option<i32>,
+    },
     /// Trees of the host for the child's [`BundleStep::AttachRoot`] and [`BundleStep::Mount`]: each a detached copy, made with the caller's rights and
     /// sent in this order.
     SendMounts { mounts: Vec<SentMount> },
@@ -87,6 +92,15 @@ pub enum BundleStep {
     /// `createContainer` before the root changes, `startContainer` right before the program: run here, in the container's namespaces.
     ContainerHooks {
         hooks: Vec<Hook>,
+    },
+    /// Into the working directory, proven to lie inside the root (CVE-2024-21626), while the set-up still has rights of its own. A refusal is left to the
+    /// next step.
+    TryWorkingDirectory {
+        path: PathBuf,
+    },
+    /// The same with the payload's ids, if it was refused before.
+    LastWorkingDirectory {
+        path: PathBuf,
     },
     /// The program of [`crate::ChildStep::Exec`] is looked up with the payload's ids, so that `create` tells what is missing.
     LookUpProgram,

@@ -1,0 +1,246 @@
+//! The two lists of a container that is honoured as its config says, in the one order that holds. Each comment says why a step is where it is.
+
+use std::collections::BTreeSet;
+
+use super::mounts::Mounts;
+use super::{Asked, CompatFacts, CompatOptions, check, devices, process};
+use crate::bundle::{
+    BundleParentStep, BundleStep, Config, NamespaceKind, Propagation,
+};
+use crate::{ChildStep, IdMaps, Namespace, ParentStep};
+
+/// Everything that was decided, to be put in order.
+pub(super) struct Parts<'a> {
+    pub(super) config: &'a Config,
+    pub(super) asked: Asked<'a>,
+    pub(super) facts: &'a CompatFacts,
+    pub(super) how: &'a CompatOptions,
+    pub(super) maps: Option<IdMaps>,
+    pub(super) mounts: Mounts,
+}
+
+impl Parts<'_> {
+    /// New namespaces that a joined user namespace should own are made after joining it; without the right to join a pid namespace here,
+    /// so is a joined one.
+    fn reborn(&self) -> bool {
+        self.asked.joins(NamespaceKind::User)
+    }
+
+    fn made(&self) -> BTreeSet<Namespace> {
+        [
+            (NamespaceKind::User, Namespace::User),
+            (NamespaceKind::Pid, Namespace::Pid),
+            (NamespaceKind::Net, Namespace::Net),
+            (NamespaceKind::Ipc, Namespace::Ipc),
+            (NamespaceKind::Uts, Namespace::Uts),
+            (NamespaceKind::Mount, Namespace::Mount),
+        ]
+        .into_iter()
+        .filter(|(kind, _)| self.asked.makes(*kind))
+        .map(|(_, namespace)| namespace)
+        .collect()
+    }
+}
+
+pub(super) fn parent(parts: &Parts<'_>) -> Vec<ParentStep> {
+    let mut steps = Vec::new();
+    let mut push = |step| steps.push(ParentStep::Bundle(step));
+    // Before the child, which joins by a descriptor: moving a process from outside costs milliseconds.
+    if !parts.how.groups.groups.is_empty() {
+        push(BundleParentStep::Groups(parts.how.groups.clone()));
+    }
+    let joined = parts.asked.joined();
+    let pid = joined.iter().any(|entry| entry.kind == NamespaceKind::Pid);
+    // While the host's paths mean what the caller meant.
+    if !joined.is_empty() {
+        push(BundleParentStep::OpenNamespaces { namespaces: joined });
+    }
+    // Both act on children to come. With a joined user namespace the child does it, by being born again.
+    if pid && !parts.reborn() {
+        push(BundleParentStep::JoinPidForChildren);
+    }
+    if parts.asked.makes(NamespaceKind::Time) {
+        push(BundleParentStep::TimeOffsets {
+            offsets: parts.config.linux.time_offsets.clone(),
+        });
+    }
+    let namespaces = if parts.reborn() {
+        BTreeSet::new()
+    } else {
+        parts.made()
+    };
+    steps.push(ParentStep::Clone { namespaces });
+    if let Some(maps) = &parts.maps {
+        steps.push(ParentStep::IdMaps(maps.clone()));
+    }
+    let mut push = |step| steps.push(ParentStep::Bundle(step));
+    if let Some(limits) = process::outside(parts.config, parts.maps.is_some()) {
+        // In a user namespace the child has no right of the host's, which it takes to raise a limit or lower a badness.
+        push(limits);
+    }
+    // After the maps, which an idmapped mount takes from the child's namespace; with the caller's rights, which the child may lack.
+    push(BundleParentStep::SendMounts {
+        mounts: parts.mounts.sent.clone(),
+    });
+    let hooks = runtime_hooks(parts.config);
+    if !hooks.is_empty() {
+        push(BundleParentStep::RuntimeHooks { hooks });
+    }
+    steps
+}
+
+fn runtime_hooks(config: &Config) -> Vec<crate::bundle::Hook> {
+    let hooks = &config.hooks;
+    [&hooks.prestart[..], &hooks.create_runtime].concat()
+}
+
+pub(super) fn child(parts: &Parts<'_>) -> Vec<ChildStep> {
+    let mut steps = Vec::with_capacity(64);
+    enter(parts, &mut steps);
+    furnish(parts, &mut steps);
+    change_root(parts, &mut steps);
+    match &parts.config.process {
+        Some(asked) => process::confine(parts, asked, &mut steps),
+        None => steps.push(ChildStep::Bundle(BundleStep::AwaitStart)),
+    }
+    steps
+}
+
+/// Into the namespaces, as their root. Nothing here dies with the parent: a created container outlives the runtime.
+fn enter(parts: &Parts<'_>, steps: &mut Vec<ChildStep>) {
+    let asked = &parts.asked;
+    // While the groups' directories can be written with the caller's rights.
+    if !parts.how.groups.groups.is_empty() {
+        steps.push(ChildStep::JoinCgroups);
+    }
+    if !asked.joined().is_empty() {
+        steps.push(ChildStep::Bundle(BundleStep::JoinNamespaces));
+    }
+    if parts.reborn() {
+        steps.push(ChildStep::Bundle(BundleStep::Reborn {
+            namespaces: parts.made(),
+        }));
+    }
+    // After joining the groups, so that the container's own is the namespace's root; in the user namespace that shall own it.
+    if asked.makes(NamespaceKind::Cgroup) {
+        steps.push(ChildStep::UnshareCgroup);
+    }
+    // Not before the maps are written: files made before would belong to nobody.
+    steps.push(ChildStep::AwaitParent);
+    if asked.has(NamespaceKind::User) {
+        steps.push(ChildStep::BecomeNamespaceRoot);
+    }
+    // Before the console, which becomes the controlling terminal of the new session.
+    steps.push(ChildStep::NewSession);
+    if parts.how.new_keyring {
+        steps.push(ChildStep::SessionKeyring);
+    }
+    // Whatever the config wants of its root in the end: until the root is changed nothing of ours shall be seen on the host, and binds come as
+    // detached copies that keep their peers on their own.
+    steps.push(ChildStep::Bundle(BundleStep::RootPropagation {
+        propagation: Propagation::RSlave,
+    }));
+    if asked.makes(NamespaceKind::Net) {
+        steps.push(ChildStep::Loopback {
+            addresses: Vec::new(),
+        });
+    }
+    // The host's procfs is still in view, whole and writable, and acts on the namespaces of who writes.
+    for (key, value) in &parts.config.linux.sysctl {
+        steps.push(ChildStep::Sysctl {
+            path: check::sysctl_path(key).into(),
+            value: value.clone(),
+        });
+    }
+    // Through the same procfs; the container's may be read-only, or not there.
+    let value = parts
+        .config
+        .process
+        .as_ref()
+        .and_then(|process| process.oom_score_adj);
+    if let (Some(value), None) = (value, &parts.maps) {
+        steps.push(ChildStep::Bundle(BundleStep::OomScoreAdj { value }));
+    }
+}
+
+/// The root and everything on it, below a descriptor: no path of the image is trusted (CVE-2021-30465, CVE-2019-19921).
+fn furnish(parts: &Parts<'_>, steps: &mut Vec<ChildStep>) {
+    let (config, linux) = (parts.config, &parts.config.linux);
+    let mut push = |step| steps.push(ChildStep::Bundle(step));
+    push(BundleStep::AttachRoot {
+        path: config.root.path.clone(),
+        // Mount points and the working directory are still to be made.
+        read_only: false,
+    });
+    for mount in &parts.mounts.steps {
+        push(BundleStep::Mount(mount.clone()));
+    }
+    let own_dev = devices::own_dev(config);
+    if own_dev {
+        // After the mounts, one of which is the `/dev` that they go to.
+        push(BundleStep::DeviceNodes {
+            nodes: devices::nodes(config),
+            bind: devices::bound(&parts.asked, parts.facts.in_user_namespace),
+        });
+    }
+    // After all mounts, so that none lies above a mask; before the pivot, while the host's `/dev/null` is in view, which is proven to be it
+    // (CVE-2025-31133).
+    for path in &linux.readonly_paths {
+        push(BundleStep::ReadonlyPath { path: path.clone() });
+    }
+    for path in &linux.masked_paths {
+        push(BundleStep::MaskPath { path: path.clone() });
+    }
+    if let Some(process) = &config.process {
+        if process.terminal {
+            // By descriptor, below the root that is not entered yet (CVE-2025-52565); before `/dev` becomes read-only.
+            push(BundleStep::Console {
+                size: process.console_size,
+                bind: own_dev,
+            });
+        }
+        push(BundleStep::MakeWorkingDirectory {
+            path: process.cwd.clone(),
+        });
+    }
+    for mount in &parts.mounts.late {
+        push(BundleStep::Mount(mount.clone()));
+    }
+    // The specification has both after the mounts and before the root changes, the runtime's own first.
+    if !runtime_hooks(config).is_empty() {
+        push(BundleStep::AwaitHooks);
+    }
+    if !config.hooks.create_container.is_empty() {
+        push(BundleStep::ContainerHooks {
+            hooks: config.hooks.create_container.clone(),
+        });
+    }
+}
+
+fn change_root(parts: &Parts<'_>, steps: &mut Vec<ChildStep>) {
+    let config = parts.config;
+    steps.push(if parts.how.no_pivot {
+        ChildStep::Bundle(BundleStep::MoveRoot)
+    } else {
+        ChildStep::PivotRoot
+    });
+    if config.root.read_only {
+        steps.push(ChildStep::Bundle(BundleStep::ReadonlyRoot));
+    }
+    // Of the root that it is now: before, it would have been that of the host's copy.
+    if let Some(propagation) = config.linux.rootfs_propagation {
+        steps.push(ChildStep::Bundle(BundleStep::FinalPropagation {
+            propagation,
+        }));
+    }
+    if !config.hostname.is_empty() {
+        steps.push(ChildStep::Hostname {
+            name: config.hostname.clone(),
+        });
+    }
+    if !config.domainname.is_empty() {
+        steps.push(ChildStep::Bundle(BundleStep::Domainname {
+            name: config.domainname.clone(),
+        }));
+    }
+}

@@ -1,13 +1,18 @@
 //! A JSON object that is read key by key, so that what nobody read can be told. A config.json is hostile: whoever wrote it may have
 //! written anything.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
 /// What a config.json asks for that this runtime cannot honour, each with its key.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Problems(Vec<String>);
+pub(crate) struct Problems {
+    told: Vec<String>,
+    /// What is passed over with a word.
+    warnings: Vec<String>,
+}
 
 /// Lines of one message.
 const MAX_TOLD: usize = 40;
@@ -15,20 +20,28 @@ const MAX_TOLD: usize = 40;
 impl Problems {
     pub(crate) fn add(&mut self, key: &str, problem: &str) {
         let key: String = key.escape_debug().take(200).collect();
-        self.0.push(format!("`{key}`: {problem}"));
+        self.told.push(format!("`{key}`: {problem}"));
+    }
+
+    pub(crate) fn warn(&mut self, text: String) {
+        self.warnings.push(text);
+    }
+
+    pub(crate) fn into_warnings(self) -> Vec<String> {
+        self.warnings
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.told.is_empty()
     }
 }
 
 impl std::fmt::Display for Problems {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for problem in self.0.iter().take(MAX_TOLD) {
+        for problem in self.told.iter().take(MAX_TOLD) {
             write!(f, "\n  {problem}")?;
         }
-        match self.0.len().checked_sub(MAX_TOLD) {
+        match self.told.len().checked_sub(MAX_TOLD) {
             None | Some(0) => Ok(()),
             Some(more) => write!(f, "\n  and {more} more"),
         }
@@ -86,6 +99,57 @@ impl Object {
         value
             .as_i64()
             .or_else(|| self.mistyped(key, "is not a whole number", problems))
+    }
+
+    /// A whole number of the kernel's: whatever its type can hold.
+    pub(crate) fn number<T: TryFrom<i64> + TryFrom<u64>>(
+        &mut self,
+        key: &str,
+        problems: &mut Problems,
+    ) -> Option<T> {
+        let value = self.take(key)?;
+        let number = match (value.as_i64(), value.as_u64()) {
+            (Some(number), _) => T::try_from(number).ok(),
+            (None, Some(number)) => T::try_from(number).ok(),
+            (None, None) => None,
+        };
+        number.or_else(|| self.mistyped(key, "is not a whole number in its range", problems))
+    }
+
+    /// An object of texts.
+    pub(crate) fn text_map(
+        &mut self,
+        key: &str,
+        problems: &mut Problems,
+    ) -> BTreeMap<String, String> {
+        let Some(object) = self.object(key, problems) else {
+            return BTreeMap::new();
+        };
+        let mut texts = BTreeMap::new();
+        for (name, value) in object.map {
+            match value {
+                Value::String(text) => drop(texts.insert(name, text)),
+                Value::Null => {}
+                _ => problems.add(&format!("{}.{name}", object.path), "is not a string"),
+            }
+        }
+        texts
+    }
+
+    /// The objects of an object, with their keys.
+    pub(crate) fn named(&mut self, key: &str, problems: &mut Problems) -> Vec<(String, Self)> {
+        let Some(object) = self.object(key, problems) else {
+            return Vec::new();
+        };
+        let mut named = Vec::new();
+        for (name, value) in object.map {
+            let path = format!("{}.{name}", object.path);
+            match value {
+                Value::Object(map) => named.push((name, Self { path, map })),
+                _ => problems.add(&path, "is not an object"),
+            }
+        }
+        named
     }
 
     /// An id of a user or group.

@@ -6,6 +6,11 @@
 
 mod args;
 mod bundle;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the verbs of a life cycle read it")
+)]
+mod config;
 mod document;
 mod features;
 mod linux;

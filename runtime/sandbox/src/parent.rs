@@ -249,11 +249,7 @@ impl<'a> Parent<'a> {
         newuidmap: &Path,
         newgidmap: &Path,
     ) -> Result<(), Cause> {
-        let pid = self
-            .child
-            .as_ref()
-            .map_or(Pid::from_raw(0), |child| child.pid)
-            .to_string();
+        let pid = self.child_pid().to_string();
         let mut running = Vec::new();
         for (program, map) in [(newuidmap, &maps.uids), (newgidmap, &maps.gids)] {
             let mut command = std::process::Command::new(program);
@@ -297,11 +293,14 @@ impl<'a> Parent<'a> {
 
     /// `/proc/PID` of the child, which is not reaped yet, so the number is its own; proven to be procfs (CVE-2019-16884).
     pub(crate) fn proc_of_child(&self) -> Result<OwnedFd, SysError> {
-        let pid = self
-            .child
+        open_proc(&self.child_pid().to_string())
+    }
+
+    /// 0 before there is one.
+    pub(crate) fn child_pid(&self) -> Pid {
+        self.child
             .as_ref()
-            .map_or(Pid::from_raw(0), |child| child.pid);
-        open_proc(&pid.to_string())
+            .map_or(Pid::from_raw(0), |child| child.pid)
     }
 }
 
@@ -362,7 +361,7 @@ fn lines(maps: &[IdMap]) -> String {
         .collect()
 }
 
-fn write(proc: &OwnedFd, name: &str, value: &str) -> Result<(), SysError> {
+pub(crate) fn write(proc: &OwnedFd, name: &str, value: &str) -> Result<(), SysError> {
     let file = open::open_beneath(proc, Path::new(name), OFlag::O_WRONLY)?;
     directory::write_value(&file, value.as_bytes(), name)
 }

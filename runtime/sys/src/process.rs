@@ -124,16 +124,24 @@ pub fn set_rlimit(resource: Resource, soft: u64, hard: u64) -> Result<()> {
 /// `prlimit(2)`'s: `EINVAL` for a number that this kernel does not have or a soft limit above the hard one, `EPERM` for a hard limit above the
 /// present one.
 pub fn set_rlimit_number(resource: u32, soft: u64, hard: u64) -> Result<()> {
+    set_rlimit_of(0, resource, soft, hard)
+}
+
+/// The same for another process, by the rights of this one; 0 is this one.
+///
+/// # Errors
+/// As [`set_rlimit_number`]'s, and `ESRCH`.
+pub fn set_rlimit_of(pid: libc::pid_t, resource: u32, soft: u64, hard: u64) -> Result<()> {
     let limit = libc::rlimit64 {
         rlim_cur: soft,
         rlim_max: hard,
     };
-    let (own, nothing): (libc::pid_t, *mut libc::rlimit64) = (0, std::ptr::null_mut());
+    let nothing: *mut libc::rlimit64 = std::ptr::null_mut();
     // SAFETY: the kernel reads one limit at the first pointer, a live value of this frame; the second is null, so nothing is written.
     let ret = unsafe {
         libc::syscall(
             libc::SYS_prlimit64,
-            own,
+            pid,
             resource,
             std::ptr::from_ref(&limit),
             nothing,

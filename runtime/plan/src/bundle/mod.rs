@@ -2,10 +2,10 @@
 //!
 //! Field names are those of the OCI runtime specification 1.2 (`config.md`, `config-linux.md`).
 
-mod groups;
 mod capability;
 mod compat;
 mod config;
+mod groups;
 mod resources;
 mod seccomp;
 mod steps;
@@ -14,10 +14,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use groups::*;
 pub use capability::{CAPABILITIES, capability_bit};
-pub use compat::{CompatFacts, CompatOptions, compat, device_rules, mount_options, warnings};
+pub use compat::{CompatFacts, CompatOptions, compat, mount_options, warnings};
 pub use config::*;
+pub use groups::*;
 pub use resources::*;
 pub use seccomp::*;
 pub use steps::*;

@@ -3,6 +3,7 @@
 mod create;
 mod groups;
 mod hooks;
+mod limits;
 mod namespaces;
 mod sources;
 mod start;
@@ -99,6 +100,12 @@ impl Parent<'_> {
                 .time_offsets(offsets)
                 .map_err(LaunchError::at("time namespace")),
             BundleParentStep::Groups(plan) => self.groups(plan).map_err(LaunchError::at("cgroups")),
+            BundleParentStep::Limits {
+                rlimits,
+                oom_score_adj,
+            } => self
+                .limits(rlimits, *oom_score_adj)
+                .map_err(LaunchError::at("limits")),
             BundleParentStep::SendMounts { mounts } => {
                 self.send_mounts(mounts).map_err(LaunchError::at("mounts"))
             }

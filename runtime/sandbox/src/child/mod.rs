@@ -74,6 +74,8 @@ pub(crate) struct Child<'a> {
     /// `start`.
     created: bool,
     signals_reset: bool,
+    /// The working directory is where it should be.
+    entered: bool,
 }
 
 /// Carries the plan's child steps out; ends in the payload's program or in [`process::exit_now`].
@@ -89,6 +91,7 @@ pub(crate) fn run(inputs: Inputs<'_>) -> ! {
         host_pid: None,
         created: false,
         signals_reset: false,
+        entered: false,
     };
     for step in &plan.child {
         let done = child.apply(step).and_then(|()| child.stamp(step));

@@ -159,8 +159,7 @@ fn sysctl(key: &str, asked: &Asked<'_>, facts: &CompatFacts) -> Result<()> {
         return refuse("is no name of a setting");
     }
     let (top, rest) = path.split_once('/').unwrap_or((&path, ""));
-    let ipc =
-        (top == "kernel" && IPC_SYSCTLS.contains(&rest)) || path.starts_with("fs/mqueue/");
+    let ipc = (top == "kernel" && IPC_SYSCTLS.contains(&rest)) || path.starts_with("fs/mqueue/");
     if ipc {
         return if asked.has(NamespaceKind::Ipc) {
             Ok(())
@@ -203,11 +202,7 @@ pub(crate) fn check_process(process: &ProcessConfig, facts: &CompatFacts) -> Res
             return refuse("rlimits", "names a limit twice", "name each once");
         }
         if limit.soft > limit.hard {
-            return refuse(
-                "rlimits",
-                "has a soft limit above the hard one",
-                "lower it",
-            );
+            return refuse("rlimits", "has a soft limit above the hard one", "lower it");
         }
     }
     if !process.apparmor_profile.is_empty() && !facts.apparmor {

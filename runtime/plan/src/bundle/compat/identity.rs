@@ -43,9 +43,8 @@ fn writer(uids: &[IdMap], gids: &[IdMap], facts: &CompatFacts) -> Result<MapWrit
     if facts.privileged {
         return Ok(MapWriter::Direct);
     }
-    let own = |maps: &[IdMap], id: u32| {
-        matches!(maps, [map] if map.outside == id && map.count == 1)
-    };
+    let own =
+        |maps: &[IdMap], id: u32| matches!(maps, [map] if map.outside == id && map.count == 1);
     if own(uids, facts.euid) && own(gids, facts.egid) {
         // A process that could drop a group would pass a `---` that the group's entry holds (CVE-2014-8989).
         return Ok(MapWriter::DirectDenySetgroups);

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use options::mount_options;
 
-use super::{Config, DeviceRule, GroupPlan, JoinNamespace, NamespaceKind};
+use super::{Config, GroupPlan, JoinNamespace, NamespaceKind};
 use crate::control::{Refusal, Result};
 use crate::{Audit, MapWriter, Plan, Terminal};
 use order::Parts;
@@ -53,7 +53,7 @@ pub struct CompatOptions {
     pub id: String,
     /// Absolute; sources of binds may be relative to it.
     pub bundle: PathBuf,
-    /// The container's groups, as planned from `linux.cgroupsPath`, `linux.resources` and [`device_rules`]. None: it stays in the caller's.
+    /// The container's groups, as [`super::group_plan`] has them. None: it stays in the caller's.
     pub groups: GroupPlan,
     pub no_pivot: bool,
     /// Not `--no-new-keyring`.
@@ -113,12 +113,6 @@ pub fn compat(config: &Config, facts: &CompatFacts, how: &CompatOptions) -> Resu
         timeout_millis: None,
         shortfalls: Vec::new(),
     })
-}
-
-/// The devices that a container may use: what the config says between a denial of all and the devices that every container has.
-#[must_use]
-pub fn device_rules(config: &Config) -> Vec<DeviceRule> {
-    devices::rules(config)
 }
 
 /// What is worth a word and no refusal, as lines.

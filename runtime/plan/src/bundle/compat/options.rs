@@ -94,10 +94,34 @@ impl Attributes {
 #[must_use]
 pub fn mount_options() -> Vec<&'static str> {
     let mut words = vec![
-        "acl", "async", "bind", "defaults", "dirsync", "idmap", "iversion", "lazytime", "loud",
-        "mand", "noacl", "noiversion", "nolazytime", "nomand", "private", "rbind", "remount",
-        "ridmap", "rprivate", "rshared", "rslave", "runbindable", "shared", "silent", "slave",
-        "sync", "tmpcopyup", "unbindable",
+        "acl",
+        "async",
+        "bind",
+        "defaults",
+        "dirsync",
+        "idmap",
+        "iversion",
+        "lazytime",
+        "loud",
+        "mand",
+        "noacl",
+        "noiversion",
+        "nolazytime",
+        "nomand",
+        "private",
+        "rbind",
+        "remount",
+        "ridmap",
+        "rprivate",
+        "rshared",
+        "rslave",
+        "runbindable",
+        "shared",
+        "silent",
+        "slave",
+        "sync",
+        "tmpcopyup",
+        "unbindable",
     ];
     words.extend(OWN);
     words.extend(BELOW);
@@ -188,7 +212,10 @@ impl Options {
             return;
         }
         // `rro` is `ro` for all below; `relatime` is none of these, and was taken above.
-        if BELOW.contains(&word) && word.strip_prefix('r').is_some_and(|word| self.below.word(word))
+        if BELOW.contains(&word)
+            && word
+                .strip_prefix('r')
+                .is_some_and(|word| self.below.word(word))
         {
             return;
         }

@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 
 use super::mounts::Mounts;
 use super::{Asked, CompatFacts, CompatOptions, check, devices, process};
-use crate::bundle::{
-    BundleParentStep, BundleStep, Config, NamespaceKind, Propagation,
-};
+use crate::bundle::{BundleParentStep, BundleStep, Config, NamespaceKind, Propagation};
 use crate::{ChildStep, IdMaps, Namespace, ParentStep};
 
 /// Everything that was decided, to be put in order.
@@ -128,7 +126,15 @@ fn enter(parts: &Parts<'_>, steps: &mut Vec<ChildStep>) {
     // Not before the maps are written: files made before would belong to nobody.
     steps.push(ChildStep::AwaitParent);
     if asked.has(NamespaceKind::User) {
-        steps.push(ChildStep::BecomeNamespaceRoot);
+        steps.push(if process::setgroups(parts) {
+            ChildStep::BecomeNamespaceRoot
+        } else {
+            ChildStep::SetIds {
+                uid: 0,
+                gid: 0,
+                groups: None,
+            }
+        });
     }
     // Before the console, which becomes the controlling terminal of the new session.
     steps.push(ChildStep::NewSession);

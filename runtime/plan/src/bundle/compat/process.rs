@@ -1,13 +1,12 @@
 //! What the process carries, and what it gives up: the same for a container's first process and for those that `exec` adds.
 
 use super::order::Parts;
-use super::CompatFacts;
+use crate::ChildStep;
 use crate::bundle::capability::SYS_ADMIN;
 use crate::bundle::{
     BundleParentStep, BundleStep, Capabilities, Config, LabelModule, NamespaceKind, ProcessConfig,
     SeccompProfile,
 };
-use crate::ChildStep;
 
 /// Limits that the parent sets, since in a new user namespace the child could not.
 pub(super) fn outside(config: &Config, new_user_namespace: bool) -> Option<BundleParentStep> {
@@ -44,7 +43,7 @@ impl<'a> Ending<'a> {
             process,
             seccomp: config.linux.seccomp.as_ref(),
             limited: parts.maps.is_some(),
-            setgroups: setgroups(parts, facts),
+            setgroups: setgroups(parts),
             await_start: parts.how.await_start,
             start_hooks: &config.hooks.start_container,
             scopes: !parts.asked.has(NamespaceKind::Net) && facts.landlock_abi >= SCOPES,
@@ -57,12 +56,12 @@ impl<'a> Ending<'a> {
 /// The Landlock ABI that has scopes.
 const SCOPES: u32 = 6;
 
-fn setgroups(parts: &Parts<'_>, facts: &CompatFacts) -> bool {
+pub(super) fn setgroups(parts: &Parts<'_>) -> bool {
     let denied = parts
         .maps
         .as_ref()
         .is_some_and(|maps| maps.write == crate::MapWriter::DirectDenySetgroups);
-    facts.setgroups && !denied
+    parts.facts.setgroups && !denied
 }
 
 pub(super) fn confine(parts: &Parts<'_>, process: &ProcessConfig, steps: &mut Vec<ChildStep>) {
@@ -129,6 +128,10 @@ impl Ending<'_> {
             path: process.cwd.clone(),
         }));
         steps.push(ChildStep::Bundle(BundleStep::KeepCapabilities));
+        // With the right that goes with the old ids.
+        steps.push(ChildStep::Bundle(BundleStep::OwnStreams {
+            uid: process.user.uid,
+        }));
         steps.push(ChildStep::SetIds {
             uid: process.user.uid,
             gid: process.user.gid,

@@ -8,6 +8,7 @@ mod mounts;
 mod namespaces;
 mod nodes;
 mod root;
+mod workdir;
 
 use airtight_plan::bundle::BundleStep;
 
@@ -31,6 +32,8 @@ impl Child<'_> {
             BundleStep::Domainname { name } => attributes::domainname(name),
             BundleStep::AwaitHooks => self.await_hooks(),
             BundleStep::ContainerHooks { hooks } => self.container_hooks(hooks),
+            BundleStep::TryWorkingDirectory { path } => self.try_working_directory(path),
+            BundleStep::LastWorkingDirectory { path } => self.last_working_directory(path),
             BundleStep::LookUpProgram => self.look_up_program(),
             BundleStep::AwaitStart => self.await_start(),
             BundleStep::PreserveDescriptors { count } => self.preserve_descriptors(*count),

@@ -1,0 +1,158 @@
+//! A config.json as every OCI runtime reads it, in checked types. What is unknown is passed over, as the specification has it; what is known and
+//! of the wrong type or beyond its range is told by its key. Pure, but for [`load`].
+
+mod linux;
+mod process;
+mod resources;
+
+use std::path::{Path, PathBuf};
+
+use airtight_plan::IdMap;
+use airtight_plan::bundle::{Config, Hook, Hooks, MountEntry, ProcessConfig, Resources, Root};
+use serde_json::{Map, Value};
+
+use crate::document::{Object, Problems};
+
+/// What was read, and what is worth a word and no refusal.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Parsed<T> {
+    pub(crate) value: T,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Of one document.
+fn settled<T>(value: T, problems: Problems) -> Result<Parsed<T>, Problems> {
+    if problems.is_empty() {
+        let warnings = problems.into_warnings();
+        Ok(Parsed { value, warnings })
+    } else {
+        Err(problems)
+    }
+}
+
+/// The whole document, so that one message tells all that is wrong with it.
+pub(crate) fn config(document: Map<String, Value>) -> Result<Parsed<Config>, Problems> {
+    let mut problems = Problems::default();
+    let mut object = Object::root(document);
+    let config = Config {
+        oci_version: object.text("ociVersion", &mut problems).unwrap_or_default(),
+        root: root(&mut object, &mut problems),
+        process: object
+            .object("process", &mut problems)
+            .map(|object| process::process(object, &mut problems)),
+        hostname: object.text("hostname", &mut problems).unwrap_or_default(),
+        domainname: object.text("domainname", &mut problems).unwrap_or_default(),
+        mounts: object
+            .objects("mounts", &mut problems)
+            .into_iter()
+            .map(|object| mount(object, &mut problems))
+            .collect(),
+        hooks: hooks(&mut object, &mut problems),
+        annotations: object.text_map("annotations", &mut problems),
+        linux: object
+            .object("linux", &mut problems)
+            .map(|object| linux::linux(object, &mut problems))
+            .unwrap_or_default(),
+    };
+    settled(config, problems)
+}
+
+/// The document of `exec --process`.
+pub(crate) fn process(document: Map<String, Value>) -> Result<Parsed<ProcessConfig>, Problems> {
+    let mut problems = Problems::default();
+    let process = process::process(Object::root(document), &mut problems);
+    settled(process, problems)
+}
+
+/// The document of `update --resources`.
+pub(crate) fn resources(document: Map<String, Value>) -> Result<Parsed<Resources>, Problems> {
+    let mut problems = Problems::default();
+    let resources = resources::resources(Object::root(document), &mut problems);
+    settled(resources, problems)
+}
+
+fn root(config: &mut Object, problems: &mut Problems) -> Root {
+    let Some(mut root) = config.object("root", problems) else {
+        problems.add("root", "is missing");
+        return Root::default();
+    };
+    let path = root.path("path", problems).unwrap_or_default();
+    if path == Path::new("") {
+        problems.add("root.path", "is missing");
+    }
+    Root {
+        path,
+        read_only: root.flag("readonly", problems).unwrap_or(false),
+    }
+}
+
+fn mount(mut mount: Object, problems: &mut Problems) -> MountEntry {
+    MountEntry {
+        destination: mount.path("destination", problems).unwrap_or_default(),
+        kind: mount.text("type", problems).unwrap_or_default(),
+        source: mount.text("source", problems).unwrap_or_default(),
+        options: mount.texts("options", problems),
+        uid_mappings: mappings(&mut mount, "uidMappings", problems),
+        gid_mappings: mappings(&mut mount, "gidMappings", problems),
+    }
+}
+
+fn mappings(object: &mut Object, key: &str, problems: &mut Problems) -> Vec<IdMap> {
+    let mut maps = Vec::new();
+    for mut map in object.objects(key, problems) {
+        maps.push(IdMap {
+            inside: map.number("containerID", problems).unwrap_or(0),
+            outside: map.number("hostID", problems).unwrap_or(0),
+            count: map.number("size", problems).unwrap_or(0),
+        });
+    }
+    maps
+}
+
+fn hooks(config: &mut Object, problems: &mut Problems) -> Hooks {
+    let Some(mut hooks) = config.object("hooks", problems) else {
+        return Hooks::default();
+    };
+    let mut at = |point: &str| {
+        let mut list = Vec::new();
+        for object in hooks.objects(point, problems) {
+            list.push(hook(object, problems));
+        }
+        list
+    };
+    Hooks {
+        prestart: at("prestart"),
+        create_runtime: at("createRuntime"),
+        create_container: at("createContainer"),
+        start_container: at("startContainer"),
+        poststart: at("poststart"),
+        poststop: at("poststop"),
+    }
+}
+
+fn hook(mut hook: Object, problems: &mut Problems) -> Hook {
+    let key = hook.key("path");
+    let path = hook.path("path", problems).unwrap_or_default();
+    if !path.is_absolute() {
+        problems.add(&key, "is not an absolute path");
+    }
+    let timeout = hook.key("timeout");
+    let timeout_seconds = hook.number("timeout", problems);
+    if timeout_seconds == Some(0) {
+        problems.add(&timeout, "is not greater than zero");
+    }
+    Hook {
+        path,
+        args: hook.texts("args", problems),
+        env: hook.texts("env", problems),
+        timeout_seconds,
+    }
+}
+
+/// Of a path that asks for something.
+fn asked(path: Option<PathBuf>) -> Option<PathBuf> {
+    path.filter(|path| path != Path::new(""))
+}
+
+#[cfg(test)]
+mod tests;

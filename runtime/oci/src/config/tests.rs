@@ -1,0 +1,104 @@
+//! Configs that are taken, and what is told of those that are not.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn read(config: Value) -> Result<Parsed<Config>, String> {
+    let Value::Object(document) = config else {
+        panic!("not an object")
+    };
+    super::config(document).map_err(|problems| problems.to_string().trim().to_owned())
+}
+
+#[test]
+fn a_capability_of_a_newer_kernel_is_worth_a_word() {
+    let parsed = read(json!({
+        "root": { "path": "rootfs" },
+        "process": { "capabilities": { "bounding": ["CAP_KILL", "CAP_NEW"], "effective": ["CAP_NEW"] } },
+    }))
+    .unwrap();
+    let capabilities = parsed.value.process.unwrap().capabilities.unwrap();
+    assert_eq!((capabilities.bounding, capabilities.effective), (1 << 5, 0));
+    assert_eq!(
+        parsed.warnings,
+        ["ignoring unknown or unavailable capabilities: [CAP_NEW]"]
+    );
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_process_alone_is_read_as_one_of_a_config() {
+    let parsed = process(object(json!({
+        "terminal": true, "consoleSize": { "height": 24, "width": 80 }, "args": ["id"], "cwd": "/",
+        "user": { "uid": 7, "additionalGids": [1, 2], "umask": 63 },
+        "rlimits": [{ "type": "RLIMIT_NOFILE", "soft": 1, "hard": 18_446_744_073_709_551_615_u64 }],
+        "scheduler": { "policy": "SCHED_RR", "priority": 3, "flags": ["SCHED_FLAG_RECLAIM"] },
+        "ioPriority": { "class": "IOPRIO_CLASS_IDLE", "priority": 7 },
+        "execCPUAffinity": { "initial": "0-2,7", "final": "1" },
+        "oomScoreAdj": -1000,
+    })))
+    .unwrap()
+    .value;
+    assert_eq!(parsed.console_size, Some((80, 24)));
+    assert_eq!(
+        (
+            parsed.user.uid,
+            parsed.user.umask,
+            &parsed.user.additional_gids[..]
+        ),
+        (7, Some(63), &[1, 2][..])
+    );
+    let limit = parsed.rlimits[0];
+    assert_eq!((limit.resource, limit.soft, limit.hard), (7, 1, u64::MAX));
+    let scheduler = parsed.scheduler.unwrap();
+    assert_eq!(
+        (scheduler.policy, scheduler.priority, scheduler.flags),
+        (2, 3, 2)
+    );
+    assert_eq!(parsed.exec_affinity.initial, [0, 1, 2, 7]);
+    assert_eq!(parsed.exec_affinity.last, [1]);
+    assert_eq!(parsed.oom_score_adj, Some(-1000));
+    assert_eq!(parsed.capabilities, None);
+}
+
+#[test]
+fn resources_alone_are_read_as_those_of_a_config() {
+    let parsed = resources(object(json!({
+        "devices": [{ "allow": false, "access": "rwm" }, { "allow": true, "type": "c", "major": 1, "minor": -1, "access": "rw" }],
+        "memory": { "limit": 1, "swap": -1, "swappiness": 60, "disableOOMKiller": true },
+        "cpu": { "shares": 2, "quota": -1, "cpus": "0-1", "mems": "" },
+        "pids": { "limit": -1 },
+        "blockIO": { "weight": 10, "throttleReadBpsDevice": [{ "major": 8, "minor": 0, "rate": 9 }] },
+        "hugepageLimits": [{ "pageSize": "2MB", "limit": 5 }],
+        "network": { "classID": 6, "priorities": [{ "name": "lo", "priority": 3 }] },
+        "rdma": { "mlx5_1": { "hcaHandles": 3 } },
+        "unified": { "memory.high": "1" },
+    })))
+    .unwrap()
+    .value;
+    assert_eq!(parsed.devices.len(), 2);
+    assert_eq!(
+        (parsed.devices[1].major, parsed.devices[1].minor),
+        (Some(1), None)
+    );
+    assert_eq!(
+        (parsed.memory.limit, parsed.memory.swap),
+        (Some(1), Some(-1))
+    );
+    assert_eq!(
+        (parsed.cpu.cpus.as_deref(), parsed.cpu.mems),
+        (Some("0-1"), None)
+    );
+    assert_eq!(parsed.block_io.read_bps, [(8, 0, 9)]);
+    assert_eq!(parsed.hugepages, [("2MB".to_owned(), 5)]);
+    assert_eq!(parsed.network_priorities, [("lo".to_owned(), 3)]);
+    assert_eq!(parsed.rdma, [("mlx5_1".to_owned(), Some(3), None)]);
+    assert_eq!(parsed.unified["memory.high"], "1");
+}

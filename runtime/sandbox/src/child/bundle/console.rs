@@ -48,7 +48,7 @@ fn bind_console(root: &OwnedFd, peer: &OwnedFd) -> Result<()> {
     )?;
     match kind(&target)? {
         Kind::File | Kind::Character(..) => {}
-        Kind::Directory | Kind::Other => {
+        Kind::Directory | Kind::Block | Kind::Socket | Kind::Other => {
             return Err(SysError::new("open", "/dev/console is no file", Errno::ENOTSUP).into());
         }
     }

@@ -30,7 +30,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use bundle::{
-    BundleContext, Console, Created, StartError, StateDocument, create, run, run_hook, start,
+    BundleContext, Console, Created, StartError, StateDocument, compat_facts, create,
+    process_facts, run, run_hook, start,
 };
 pub use cgroup::sweep;
 pub use error::{Cause, LaunchError};

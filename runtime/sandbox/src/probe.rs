@@ -14,6 +14,8 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use crate::seccomp::action;
 
+pub(crate) use subids::map_helpers;
+
 /// Where the probe looks. The default is the host; a test names other files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeInput {
@@ -64,7 +66,7 @@ const LEAKS: [(&str, bool); 16] = [
 /// What this host gives to this process.
 #[must_use]
 pub fn probe(input: &ProbeInput) -> HostFacts {
-    let release = read("/proc/sys/kernel/osrelease");
+    let release = release();
     let kernel = version(&release);
     let euid = nix::unistd::geteuid().as_raw();
     let privileged = facts::is_administrator();
@@ -121,6 +123,15 @@ fn read(path: impl AsRef<Path>) -> String {
     fs::read(path)
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         .unwrap_or_default()
+}
+
+fn release() -> String {
+    read("/proc/sys/kernel/osrelease")
+}
+
+/// Of the running kernel.
+pub(crate) fn kernel() -> (u32, u32) {
+    version(&release())
 }
 
 /// `6.18.44-rc1` is 6.18. Nonsense is older than everything.

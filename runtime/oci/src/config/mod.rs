@@ -1,5 +1,5 @@
 //! A config.json as every OCI runtime reads it, in checked types. What is unknown is passed over, as the specification has it; what is known and
-//! of the wrong type or beyond its range is told by its key. Pure, but for [`load`].
+//! of the wrong type or beyond its range is told by its key. Pure, but for [`load`] and [`document`].
 
 mod linux;
 mod process;
@@ -12,12 +12,55 @@ use airtight_plan::bundle::{Config, Hook, Hooks, MountEntry, ProcessConfig, Reso
 use serde_json::{Map, Value};
 
 use crate::document::{Object, Problems};
+use crate::policy;
+use crate::report::Failure;
 
 /// What was read, and what is worth a word and no refusal.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Parsed<T> {
     pub(crate) value: T,
     pub(crate) warnings: Vec<String>,
+}
+
+/// Of a config.json. What is larger is not one that anybody wrote.
+const MAX_CONFIG: u64 = 4 << 20;
+
+/// The config.json of the bundle in `dir`, an absolute directory; its root without links, and a directory.
+///
+/// # Errors
+/// What cannot be read, by file, or all that is wrong with it, by key.
+pub(crate) fn load(dir: &Path) -> Result<Parsed<Config>, Failure> {
+    let path = dir.join("config.json");
+    let mut parsed =
+        config(document(&path)?).map_err(|problems| Failure::Config { path, problems })?;
+    let root = &mut parsed.value.root.path;
+    let asked = dir.join(&root);
+    let fail = |problem: String| Failure::File {
+        path: asked.clone(),
+        problem,
+        fix: "name the root file system in `root.path`",
+    };
+    *root = asked
+        .canonicalize()
+        .map_err(|error| fail(format!("invalid rootfs: {error}")))?;
+    if root.is_dir() {
+        Ok(parsed)
+    } else {
+        Err(fail("invalid rootfs: not a directory".into()))
+    }
+}
+
+/// The object in a file: a config.json, a process, resources.
+pub(crate) fn document(path: &Path) -> Result<Map<String, Value>, Failure> {
+    let fail = |problem: String| Failure::File {
+        path: path.to_owned(),
+        problem,
+        fix: "name a file of JSON as the OCI runtime specification has it",
+    };
+    let text = policy::read(path, MAX_CONFIG)
+        .map_err(|problem| fail(problem.unwrap_or_else(|| "not found".into())))?;
+    // Nesting is bounded by the parser, at 128.
+    serde_json::from_str(&text).map_err(|error| fail(format!("is not a JSON object: {error}")))
 }
 
 /// Of one document.

@@ -102,3 +102,37 @@ fn resources_alone_are_read_as_those_of_a_config() {
     assert_eq!(parsed.rdma, [("mlx5_1".to_owned(), Some(3), None)]);
     assert_eq!(parsed.unified["memory.high"], "1");
 }
+
+#[test]
+fn a_bundle_is_loaded_with_its_root_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let bundle = dir.path().canonicalize().unwrap();
+    let write = |path: &str| {
+        let config = json!({ "ociVersion": "1.2.0", "root": { "path": path } });
+        std::fs::write(bundle.join("config.json"), config.to_string()).unwrap();
+        load(&bundle)
+            .map(|parsed| parsed.value.root.path)
+            .map_err(|failure| failure.to_string().replace(bundle.to_str().unwrap(), "DIR"))
+    };
+    std::fs::create_dir(bundle.join("tree")).unwrap();
+    std::os::unix::fs::symlink("tree", bundle.join("link")).unwrap();
+    let fix = "\n  fix: name the root file system in `root.path`";
+    assert_eq!(write("link"), Ok(bundle.join("tree")));
+    assert_eq!(
+        write("gone"),
+        Err(format!(
+            "DIR/gone: invalid rootfs: No such file or directory (os error 2){fix}"
+        ))
+    );
+    assert_eq!(
+        write("config.json"),
+        Err(format!(
+            "DIR/config.json: invalid rootfs: not a directory{fix}"
+        ))
+    );
+    std::fs::remove_file(bundle.join("config.json")).unwrap();
+    assert_eq!(
+        load(&bundle).unwrap_err().to_string().lines().next(),
+        Some(format!("{}: not found", bundle.join("config.json").display()).as_str())
+    );
+}

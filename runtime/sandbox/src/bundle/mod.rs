@@ -1,6 +1,7 @@
 //! The steps that only bundles have, on the host's side, and what `create`, `exec` and the other verbs of a bundle need of the host.
 
 mod create;
+mod facts;
 mod groups;
 mod hooks;
 mod limits;
@@ -19,6 +20,7 @@ use crate::parent::Parent;
 use crate::{LaunchContext, LaunchError};
 
 pub use create::{Created, create, run};
+pub use facts::{compat_facts, process_facts};
 pub use hooks::run_hook;
 pub(crate) use hooks::run_hooks;
 pub(crate) use namespaces::join_all;

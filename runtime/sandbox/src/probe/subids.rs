@@ -44,6 +44,12 @@ fn range(file: &str, uid: u32, name: Option<&str>) -> Option<(u32, u32)> {
     ranges.max_by_key(|(_, count)| *count)
 }
 
+/// `newuidmap` and `newgidmap`, where both are there.
+pub(crate) fn map_helpers() -> Option<(PathBuf, PathBuf)> {
+    let input = ProbeInput::default();
+    Some((helper(&input, "newuidmap")?, helper(&input, "newgidmap")?))
+}
+
 /// It must be able to write a map that the caller could not: set-uid root, or with file capabilities.
 fn helper(input: &ProbeInput, name: &str) -> Option<PathBuf> {
     input.helpers.iter().map(|dir| dir.join(name)).find(|path| {

@@ -30,7 +30,7 @@ const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 
 /// What the steps made. Dropped in reverse of what depends on what: the child is killed and reaped first.
 pub(crate) struct Parent<'a> {
-    plan: &'a Plan,
+    pub(crate) plan: &'a Plan,
     context: &'a LaunchContext,
     pub(crate) child: Option<Process>,
     pub(crate) gate: Option<Gate>,
@@ -355,7 +355,7 @@ fn explain_clone(error: SysError) -> Cause {
 }
 
 /// The form of `user_namespaces(7)`: inside, outside, count on a line each, written in one call.
-fn lines(maps: &[IdMap]) -> String {
+pub(crate) fn lines(maps: &[IdMap]) -> String {
     maps.iter()
         .map(|map| format!("{} {} {}\n", map.inside, map.outside, map.count))
         .collect()

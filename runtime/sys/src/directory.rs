@@ -40,6 +40,26 @@ pub fn kind(fd: impl AsFd) -> Result<Kind> {
     })
 }
 
+/// The permission bits of what `fd` refers to, set-id and sticky bits among them.
+///
+/// # Errors
+/// `fstat(2)`'s.
+pub fn mode(fd: impl AsFd) -> Result<u32> {
+    fstat(fd)
+        .map(|stat| stat.st_mode & 0o7777)
+        .map_err(|errno| SysError::new("fstat", "", errno))
+}
+
+/// The type of what `fd` refers to, and its device number where it is a device.
+///
+/// # Errors
+/// `fstat(2)`'s.
+pub fn node(fd: impl AsFd) -> Result<(SFlag, (u64, u64))> {
+    let stat = fstat(fd).map_err(|errno| SysError::new("fstat", "", errno))?;
+    let format = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
+    Ok((format, (major(stat.st_rdev), minor(stat.st_rdev))))
+}
+
 /// Device and inode number: the identity of a file.
 ///
 /// # Errors

@@ -10,6 +10,7 @@ pub mod attribute;
 pub mod capability;
 pub mod credentials;
 pub mod directory;
+pub mod entry;
 mod error;
 pub mod facts;
 pub mod landlock;

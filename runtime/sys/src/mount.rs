@@ -2,6 +2,9 @@
 //! and moved to a target that was opened below the root. The path-based `mount(2)` is here for overlay alone, whose
 //! layers the new API takes only from 6.5 on.
 
+mod filesystem;
+mod tree;
+
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -9,6 +12,9 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
 
 use crate::error::{Result, SysError};
+
+pub use filesystem::*;
+pub use tree::*;
 
 /// Attributes of a mount. Everything of ours is `nosuid,nodev` unless a device is bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -88,115 +94,37 @@ fn unit_result(ret: libc::c_long, call: &'static str, args: impl FnOnce() -> Str
 /// A new superblock of `filesystem` with these options, mounted detached with `attributes`.
 ///
 /// # Errors
-/// `fsopen(2)`'s, `fsconfig(2)`'s (the option is named), `fsmount(2)`'s.
+/// As [`new_filesystem`].
 pub fn new_mount(
     filesystem: &CStr,
-    options: &[(&CStr, Option<&CStr>)],
+    options: &[FilesystemOption<'_>],
     attributes: Attributes,
 ) -> Result<OwnedFd> {
-    // SAFETY: `filesystem` is NUL-terminated and outlives the call, which only reads it.
-    let ret = unsafe { libc::syscall(libc::SYS_fsopen, filesystem.as_ptr(), libc::FSOPEN_CLOEXEC) };
-    let context = fd_result(ret, "fsopen", || format!("{filesystem:?}"))?;
-    for (key, value) in options {
-        let (command, pointer) = match value {
-            Some(value) => (libc::FSCONFIG_SET_STRING, value.as_ptr()),
-            None => (libc::FSCONFIG_SET_FLAG, std::ptr::null()),
-        };
-        // SAFETY: key and value are NUL-terminated strings that outlive the call (a null value goes with SET_FLAG only).
-        let ret = unsafe {
-            libc::syscall(
-                libc::SYS_fsconfig,
-                context.as_raw_fd(),
-                command,
-                key.as_ptr(),
-                pointer,
-                0,
-            )
-        };
-        unit_result(ret, "fsconfig", || {
-            format!("{filesystem:?}, {key:?}, {value:?}")
-        })?;
-    }
-    let null = std::ptr::null::<libc::c_char>();
-    // SAFETY: FSCONFIG_CMD_CREATE takes no key and no value; both pointers are null as it demands.
-    let ret = unsafe {
-        libc::syscall(
-            libc::SYS_fsconfig,
-            context.as_raw_fd(),
-            libc::FSCONFIG_CMD_CREATE,
-            null,
-            null,
-            0,
-        )
-    };
-    unit_result(ret, "fsconfig", || format!("{filesystem:?}, CMD_CREATE"))?;
-    // SAFETY: fsmount takes integers only.
-    let ret = unsafe {
-        libc::syscall(
-            libc::SYS_fsmount,
-            context.as_raw_fd(),
-            libc::FSMOUNT_CLOEXEC,
-            attributes.bits(),
-        )
-    };
-    fd_result(ret, "fsmount", || format!("{filesystem:?}, {attributes:?}"))
+    new_filesystem(filesystem, options, attributes.bits())
 }
 
 /// A detached copy of the mount at `at` (its root is exactly that file or directory).
 ///
 /// # Errors
-/// `open_tree(2)`'s.
+/// As [`copy_tree`].
 pub fn clone_tree(at: impl AsFd) -> Result<OwnedFd> {
-    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | flag(libc::AT_EMPTY_PATH);
-    // SAFETY: the path is a static NUL-terminated empty string; the rest are integers.
-    let ret = unsafe {
-        libc::syscall(
-            libc::SYS_open_tree,
-            at.as_fd().as_raw_fd(),
-            c"".as_ptr(),
-            flags,
-        )
-    };
-    fd_result(ret, "open_tree", || "OPEN_TREE_CLONE".to_owned())
+    copy_tree(at, false)
 }
 
-/// Sets `attributes` on a mount, and with `user_namespace` the id map of that namespace (`MOUNT_ATTR_IDMAP`), which the kernel allows on a detached
-/// mount only.
+/// Sets `attributes` on a mount, and with `user_namespace` the id map of that namespace.
 ///
 /// # Errors
-/// `mount_setattr(2)`'s.
+/// As [`change`].
 pub fn set_attributes(
     mount: impl AsFd,
     attributes: Attributes,
     user_namespace: Option<BorrowedFd<'_>>,
 ) -> Result<()> {
-    let mut set = attributes.bits();
-    let mut userns_fd = 0;
-    if let Some(fd) = user_namespace {
-        set |= libc::MOUNT_ATTR_IDMAP;
-        userns_fd = u64::try_from(fd.as_raw_fd())
-            .map_err(|_| SysError::new("mount_setattr", "userns_fd", Errno::EBADF))?;
-    }
-    let attr = libc::mount_attr {
-        attr_set: set,
-        attr_clr: 0,
-        propagation: 0,
-        userns_fd,
+    let set = Change {
+        set: attributes.bits(),
+        ..Change::default()
     };
-    // SAFETY: the path is a static empty string, `attr` is a live structure of exactly the size that is said.
-    let ret = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            mount.as_fd().as_raw_fd(),
-            c"".as_ptr(),
-            flag(libc::AT_EMPTY_PATH),
-            &raw const attr,
-            size_of::<libc::mount_attr>(),
-        )
-    };
-    unit_result(ret, "mount_setattr", || {
-        format!("{attributes:?}, idmap {}", user_namespace.is_some())
-    })
+    change(mount, &set, user_namespace)
 }
 
 /// Attaches a detached mount over the file or directory that `target` is.
@@ -248,14 +176,7 @@ pub fn overlay(lower: &str, target: &str) -> Result<()> {
 /// # Errors
 /// `mount(2)`'s.
 pub fn slave_propagation() -> Result<()> {
-    nix::mount::mount(
-        None::<&str>,
-        "/",
-        None::<&str>,
-        MsFlags::MS_REC | MsFlags::MS_SLAVE,
-        None::<&str>,
-    )
-    .map_err(|errno| SysError::new("mount", "\"/\", MS_REC|MS_SLAVE", errno))
+    set_propagation("/", MsFlags::MS_REC | MsFlags::MS_SLAVE)
 }
 
 /// The working directory becomes the root, and the old root is detached from below it: `pivot_root(".", ".")` needs no

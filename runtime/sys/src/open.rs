@@ -3,10 +3,10 @@
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
 use nix::sys::stat::{
     FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, futimens, mkdirat, mknodat,
     utimensat,
@@ -54,6 +54,28 @@ pub fn open_in_proc(proc: impl AsFd, path: &Path) -> Result<OwnedFd> {
     .map_err(|errno| SysError::new("openat", format!("/proc/PID, {path:?}"), errno))
 }
 
+/// Opens what is directly below `parent` under this one name, itself: a link is not followed. `name` is one component.
+///
+/// # Errors
+/// `openat(2)`'s.
+pub fn open_name(parent: impl AsFd, name: &OsStr) -> Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    openat(parent, name, flags, Mode::empty()).map_err(failed("openat", name))
+}
+
+/// Where a link leads, as it is written; `None` for what is no link.
+///
+/// # Errors
+/// `readlinkat(2)`'s.
+pub fn link_target(link: impl AsFd) -> Result<Option<PathBuf>> {
+    match readlinkat(link, "") {
+        Ok(target) => Ok(Some(target.into())),
+        // What the kernel says of an empty path that stands for no link.
+        Err(Errno::ENOENT | Errno::EINVAL) => Ok(None),
+        Err(errno) => Err(SysError::new("readlinkat", "", errno)),
+    }
+}
+
 fn open_resolved(
     root: impl AsFd,
     path: &Path,
@@ -89,6 +111,30 @@ pub fn create(parent: impl AsFd, name: &OsStr, mode: u32) -> Result<OwnedFd> {
 /// `mkdirat(2)`'s.
 pub fn make_directory(parent: impl AsFd, name: &OsStr) -> Result<()> {
     mkdirat(parent, name, Mode::S_IRWXU).map_err(failed("mkdirat", name))
+}
+
+/// A new directory with `mode`, less the umask.
+///
+/// # Errors
+/// `mkdirat(2)`'s.
+pub fn mkdir(parent: impl AsFd, name: &OsStr, mode: u32) -> Result<()> {
+    mkdirat(parent, name, Mode::from_bits_truncate(mode)).map_err(failed("mkdirat", name))
+}
+
+/// A new device node or fifo (`kind`) with `mode`, less the umask.
+///
+/// # Errors
+/// `mknodat(2)`'s: `EPERM` for a device in a user namespace.
+pub fn make_node(
+    parent: impl AsFd,
+    name: &OsStr,
+    kind: SFlag,
+    mode: u32,
+    device: (u64, u64),
+) -> Result<()> {
+    let number = nix::sys::stat::makedev(device.0, device.1);
+    mknodat(parent, name, kind, Mode::from_bits_truncate(mode), number)
+        .map_err(failed("mknodat", name))
 }
 
 /// # Errors

@@ -103,8 +103,10 @@ pub enum MountSource {
     },
     /// The container's own view of its groups: a cgroup2, or on v1 a tmpfs with each hierarchy's own directory and the usual links.
     Cgroup { read_only: bool },
-    /// `remount`: only the attributes of what is there change.
-    Remount,
+    /// `remount`: what is there changes its attributes, and its superblock these options where there are any (`bind,remount` has none).
+    Remount {
+        options: Vec<(String, Option<String>)>,
+    },
 }
 
 /// A device node of a bundle.

@@ -54,7 +54,6 @@ pub enum BundleStep {
     /// The first sent tree becomes the root to be: attached over `path`, where hooks expect it, or over `/` where that cannot be reached.
     AttachRoot {
         path: PathBuf,
-        read_only: bool,
     },
     /// One entry of a bundle's `mounts`, on a target that is resolved and, where missing, made below the root's descriptor.
     Mount(MountStep),

@@ -89,6 +89,8 @@ pub(crate) struct Side<'a> {
     hooks: Vec<Hook>,
 }
 
+pub(crate) use sources::planned;
+
 impl Parent<'_> {
     pub(crate) fn bundle(&mut self, step: &BundleParentStep) -> Result<(), LaunchError> {
         match step {

@@ -76,6 +76,7 @@ pub(crate) struct Child<'a> {
     signals_reset: bool,
     /// The working directory is where it should be.
     entered: bool,
+    held: bundle::Held,
 }
 
 /// Carries the plan's child steps out; ends in the payload's program or in [`process::exit_now`].
@@ -92,6 +93,7 @@ pub(crate) fn run(inputs: Inputs<'_>) -> ! {
         created: false,
         signals_reset: false,
         entered: false,
+        held: bundle::Held::default(),
     };
     for step in &plan.child {
         let done = child.apply(step).and_then(|()| child.stamp(step));
@@ -224,6 +226,7 @@ impl Child<'_> {
     fn forget_descriptors(&mut self) {
         self.sent = Vec::new().into_iter();
         (self.rootfs, self.empty, self.proc) = (None, None, None);
+        self.held = bundle::Held::default();
     }
 
     fn stamp(&self, step: &ChildStep) -> Result<()> {

@@ -13,7 +13,7 @@ use super::rootfs::own_tree;
 use super::{Child, Failure, Result};
 
 /// `f_type` of `statfs(2)`, from the kernel's `magic.h`.
-const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+pub(super) const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 const TMPFS_MAGIC: i64 = 0x0102_1994;
 const OVERLAYFS_SUPER_MAGIC: i64 = 0x794c_7630;
 

@@ -61,7 +61,13 @@ impl Mounts {
             options.own
         };
         let what = if options.remount {
-            MountSource::Remount
+            MountSource::Remount {
+                options: if bind {
+                    Vec::new()
+                } else {
+                    superblock(&options, entry)
+                },
+            }
         } else if bind {
             self.sent.push(SentMount {
                 source: source(entry, how),
@@ -101,7 +107,9 @@ impl Mounts {
             own.set &= !RDONLY;
             self.late.push(MountStep {
                 destination: destination.to_owned(),
-                what: MountSource::Remount,
+                what: MountSource::Remount {
+                    options: Vec::new(),
+                },
                 set: RDONLY,
                 clear: 0,
                 recursive_set: 0,
@@ -146,16 +154,21 @@ fn source(entry: &MountEntry, how: &CompatOptions) -> PathBuf {
 }
 
 fn new(entry: &MountEntry, options: &Options) -> MountSource {
+    MountSource::New {
+        filesystem: entry.kind.clone(),
+        source: entry.source.clone(),
+        options: superblock(options, entry),
+    }
+}
+
+/// What the file system itself is told.
+fn superblock(options: &Options, entry: &MountEntry) -> Vec<(String, Option<String>)> {
     let mut data = options.data.clone();
     if options.own.set & RDONLY != 0 && !OF_THE_KERNEL.contains(&entry.kind.as_str()) {
         // A device or an image that cannot be written is refused without this.
         data.push(("ro".to_owned(), None));
     }
-    MountSource::New {
-        filesystem: entry.kind.clone(),
-        source: entry.source.clone(),
-        options: data,
-    }
+    data
 }
 
 /// What a bind is to the host before its own words: copied out of a namespace that is the host's slave, unless the config shares the root.

@@ -175,8 +175,6 @@ fn furnish(parts: &Parts<'_>, steps: &mut Vec<ChildStep>) {
     let mut push = |step| steps.push(ChildStep::Bundle(step));
     push(BundleStep::AttachRoot {
         path: config.root.path.clone(),
-        // Mount points and the working directory are still to be made.
-        read_only: false,
     });
     for mount in &parts.mounts.steps {
         push(BundleStep::Mount(mount.clone()));

@@ -1,7 +1,10 @@
 //! The steps that only bundles have, inside: each one call, carried out or the end.
 
 mod attributes;
+mod below;
+mod cgroup_view;
 mod console;
+mod copy_up;
 mod lifecycle;
 mod masks;
 mod mounts;
@@ -14,13 +17,15 @@ use airtight_plan::bundle::BundleStep;
 
 use super::{Child, Result};
 
+pub(super) use root::Held;
+
 impl Child<'_> {
     pub(super) fn bundle(&mut self, step: &BundleStep) -> Result<()> {
         match step {
             BundleStep::JoinNamespaces => self.join_namespaces(),
             BundleStep::Reborn { namespaces } => self.reborn(namespaces),
             BundleStep::RootPropagation { propagation } => root::propagation(*propagation),
-            BundleStep::AttachRoot { path, read_only } => self.attach_root(path, *read_only),
+            BundleStep::AttachRoot { path } => self.attach_root(path),
             BundleStep::Mount(mount) => self.bundle_mount(mount),
             BundleStep::DeviceNodes { nodes, bind } => self.device_nodes(nodes, *bind),
             BundleStep::MaskPath { path } => self.mask_path(path),

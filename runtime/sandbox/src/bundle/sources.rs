@@ -111,7 +111,10 @@ impl Parent<'_> {
                 let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
                 SysError::new("fcntl", "F_DUPFD_CLOEXEC", errno).into()
             }),
-            None => Ok(open::open_in_proc(&self.proc_of_child()?, Path::new("ns/user"))?),
+            None => Ok(open::open_in_proc(
+                &self.proc_of_child()?,
+                Path::new("ns/user"),
+            )?),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use airtight_tests::{Need, Server, World, has, wait_until};
+use nix::sys::signal::Signal;
 
 use crate::errno::{ECONNREFUSED, ENETUNREACH};
 use crate::every_caller;
@@ -236,14 +237,45 @@ fn privileged_when_the_gate_dies_the_sandbox_dies() {
     running.until("up").unwrap();
     let gates = pids_with("airtight-gate", running.pid());
     assert_eq!(gates.len(), 1);
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(gates[0]),
-        nix::sys::signal::Signal::SIGKILL,
-    )
-    .unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(gates[0]), Signal::SIGKILL).unwrap();
     let ran = running.wait().unwrap();
     assert_eq!(ran.code, Some(125), "{ran:?}");
     assert!(ran.stderr.contains("the gate died"), "{ran:?}");
+}
+
+#[test]
+fn privileged_a_signal_to_everything_at_once_leaves_the_end_to_the_payload() {
+    let Some(worlds) = every_caller() else { return };
+    let server = Server::echo().unwrap();
+    let named = format!("peer=127.0.0.1:{}", server.port);
+    for world in &worlds {
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+            let mut running = world
+                .start(&[
+                    "run",
+                    "--connect",
+                    &named,
+                    "test/prober",
+                    "--",
+                    "say",
+                    "up",
+                    ",",
+                    "sleep-forever",
+                ])
+                .unwrap();
+            running.until("up").unwrap();
+            let gates = pids_with("airtight-gate", running.pid());
+            assert_eq!(gates.len(), 1);
+            for gate in gates {
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(gate), signal).unwrap();
+            }
+            // A gate that ends is seen at once.
+            std::thread::sleep(Duration::from_millis(50));
+            running.signal(signal).unwrap();
+            let ran = running.wait().unwrap();
+            assert_eq!(ran.code, Some(128 + signal as i32), "{ran:?}");
+        }
+    }
 }
 
 #[test]

@@ -72,7 +72,9 @@ impl Gate {
 /// In the forked child: standard streams to `/dev/null` but stderr, the control socket at its number, nothing else.
 fn execute(program: &CString, control: &OwnedFd) -> ! {
     let prepared = || -> airtight_sys::Result<()> {
-        signal::reset_for_exec()?;
+        // A key on a terminal, a time-out and a service manager signal everything at once. The payload must have its time to end, so the gate hears none of
+        // them: it goes when the sandbox does. A mask stays across exec, so there is no moment before it.
+        signal::Mask::all_but_faults().apply()?;
         let null = directory::open_path(Path::new("/dev/null"), OFlag::O_RDWR)?;
         process::place(&null, 0)?;
         process::place(&null, 1)?;

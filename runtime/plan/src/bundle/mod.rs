@@ -5,6 +5,7 @@
 mod capability;
 mod compat;
 mod config;
+mod exec;
 mod groups;
 mod resources;
 mod seccomp;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use capability::{CAPABILITIES, capability_bit};
 pub use compat::{CompatFacts, CompatOptions, compat, mount_options, warnings};
 pub use config::*;
+pub use exec::{ExecOptions, exec, inherit};
 pub use groups::*;
 pub use resources::*;
 pub use seccomp::*;

@@ -92,6 +92,10 @@ pub enum BundleStep {
     ContainerHooks {
         hooks: Vec<Hook>,
     },
+    /// `HOME` of a process whose environment has none: its user's, as the root's own `/etc/passwd` says, else `/`. Programs of every image count on it.
+    Home {
+        uid: u32,
+    },
     /// Into the working directory, proven to lie inside the root (CVE-2024-21626), while the set-up still has rights of its own. A refusal is left to the
     /// next step.
     TryWorkingDirectory {

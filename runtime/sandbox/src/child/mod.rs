@@ -74,6 +74,8 @@ pub(crate) struct Child<'a> {
     /// `start`.
     created: bool,
     signals_reset: bool,
+    /// `HOME` that the environment lacks.
+    home: Option<String>,
     /// The working directory is where it should be.
     entered: bool,
     held: bundle::Held,
@@ -92,6 +94,7 @@ pub(crate) fn run(inputs: Inputs<'_>) -> ! {
         host_pid: None,
         created: false,
         signals_reset: false,
+        home: None,
         entered: false,
         held: bundle::Held::default(),
     };
@@ -187,7 +190,10 @@ impl Child<'_> {
             ChildStep::Bundle(step) => self.bundle(step)?,
             ChildStep::Exec { args, env } => {
                 self.reset_signals()?;
-                return Err(exec::exec(args, env));
+                return Err(match &self.home {
+                    None => exec::exec(args, env),
+                    Some(home) => exec::exec(args, &[env, &[format!("HOME={home}")][..]].concat()),
+                });
             }
         }
         Ok(())

@@ -3,13 +3,13 @@
 //! What breaks nobody is added: paths are followed below a descriptor, no descriptor of the runtime is inherited, sockets of the host's network without a
 //! name in the file system are out of reach.
 
-mod check;
+pub(super) mod check;
 mod devices;
 mod identity;
 mod mounts;
 mod options;
 mod order;
-mod process;
+pub(super) mod process;
 
 use std::path::PathBuf;
 

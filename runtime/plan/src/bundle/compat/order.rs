@@ -22,6 +22,8 @@ impl Parts<'_> {
     /// so is a joined one.
     fn reborn(&self) -> bool {
         self.asked.joins(NamespaceKind::User)
+            && (!self.made().is_empty()
+                || (self.asked.joins(NamespaceKind::Pid) && !self.facts.privileged))
     }
 
     fn made(&self) -> BTreeSet<Namespace> {

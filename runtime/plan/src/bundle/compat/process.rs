@@ -1,11 +1,12 @@
 //! What the process carries, and what it gives up: the same for a container's first process and for those that `exec` adds.
 
 use super::order::Parts;
+use super::{Asked, CompatFacts};
 use crate::ChildStep;
 use crate::bundle::capability::SYS_ADMIN;
 use crate::bundle::{
     BundleParentStep, BundleStep, Capabilities, Config, LabelModule, NamespaceKind, ProcessConfig,
-    SeccompProfile,
+    RlimitEntry, SeccompProfile,
 };
 
 /// Limits that the parent sets, since in a new user namespace the child could not.
@@ -18,11 +19,21 @@ pub(super) fn outside(config: &Config, new_user_namespace: bool) -> Option<Bundl
     })
 }
 
+pub(in crate::bundle) fn limits(rlimits: &[RlimitEntry], steps: &mut Vec<ChildStep>) {
+    steps.extend(rlimits.iter().map(|limit| {
+        ChildStep::Bundle(BundleStep::ExactRlimit {
+            resource: limit.resource,
+            soft: limit.soft,
+            hard: limit.hard,
+        })
+    }));
+}
+
 /// What differs between a first process and one more.
 pub(in crate::bundle) struct Ending<'a> {
     pub(in crate::bundle) process: &'a ProcessConfig,
     pub(in crate::bundle) seccomp: Option<&'a SeccompProfile>,
-    /// Set by the parent already.
+    /// Set already.
     pub(in crate::bundle) limited: bool,
     /// `setgroups(2)` is allowed in the user namespace.
     pub(in crate::bundle) setgroups: bool,
@@ -46,7 +57,7 @@ impl<'a> Ending<'a> {
             setgroups: setgroups(parts),
             await_start: parts.how.await_start,
             start_hooks: &config.hooks.start_container,
-            scopes: !parts.asked.has(NamespaceKind::Net) && facts.landlock_abi >= SCOPES,
+            scopes: scoped(config, process, facts),
             preserve_fds: parts.how.preserve_fds,
             personality: config.linux.personality,
         }
@@ -55,6 +66,21 @@ impl<'a> Ending<'a> {
 
 /// The Landlock ABI that has scopes.
 const SCOPES: u32 = 6;
+
+/// Abstract sockets of the host are in reach, and can be taken out of it. Whoever administers the host may need them (multipathd has one), and has it
+/// without them.
+pub(in crate::bundle) fn scoped(
+    config: &Config,
+    process: &ProcessConfig,
+    facts: &CompatFacts,
+) -> bool {
+    let asked = Asked(config);
+    let administers = !asked.has(NamespaceKind::User)
+        && process
+            .capabilities
+            .is_some_and(|sets| sets.bounding & SYS_ADMIN != 0);
+    !asked.has(NamespaceKind::Net) && !administers && facts.landlock_abi >= SCOPES
+}
 
 pub(super) fn setgroups(parts: &Parts<'_>) -> bool {
     let denied = parts
@@ -79,16 +105,10 @@ impl Ending<'_> {
     /// What is inherited; some of it takes a right that ends with the capabilities.
     fn attributes(&self, steps: &mut Vec<ChildStep>) {
         let process = self.process;
-        let mut push = |step| steps.push(ChildStep::Bundle(step));
         if !self.limited {
-            for limit in &process.rlimits {
-                push(BundleStep::ExactRlimit {
-                    resource: limit.resource,
-                    soft: limit.soft,
-                    hard: limit.hard,
-                });
-            }
+            limits(&process.rlimits, steps);
         }
+        let mut push = |step| steps.push(ChildStep::Bundle(step));
         if let Some(scheduler) = process.scheduler {
             push(BundleStep::Scheduler(scheduler));
         }
@@ -123,6 +143,16 @@ impl Ending<'_> {
         steps.push(ChildStep::Bundle(BundleStep::BoundingSet {
             keep: capabilities.bounding,
         }));
+        if !process
+            .env
+            .iter()
+            .any(|entry| entry.len() > 5 && entry.starts_with("HOME="))
+        {
+            // While whatever the root lets nobody else read can be read.
+            steps.push(ChildStep::Bundle(BundleStep::Home {
+                uid: process.user.uid,
+            }));
+        }
         // A directory that the set-up may enter and the payload may not is entered by the set-up, and the other way round below.
         steps.push(ChildStep::Bundle(BundleStep::TryWorkingDirectory {
             path: process.cwd.clone(),
@@ -211,10 +241,12 @@ impl Ending<'_> {
 
 /// Of a variable that is named twice the last one counts, as a shell has it, whatever the program's libc would find first.
 fn environment(env: &[String]) -> Vec<String> {
+    // An empty one is replaced by the user's own.
+    let env = env.iter().filter(|entry| *entry != "HOME=");
     let name = |entry: &String| entry.split('=').next().unwrap_or_default().to_owned();
-    let mut kept: Vec<String> = Vec::with_capacity(env.len());
+    let mut kept: Vec<String> = Vec::new();
     let mut seen = std::collections::BTreeSet::new();
-    for entry in env.iter().rev() {
+    for entry in env.rev() {
         if seen.insert(name(entry)) {
             kept.push(entry.clone());
         }

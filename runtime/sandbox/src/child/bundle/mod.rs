@@ -5,6 +5,7 @@ mod below;
 mod cgroup_view;
 mod console;
 mod copy_up;
+mod home;
 mod lifecycle;
 mod masks;
 mod mounts;
@@ -37,6 +38,7 @@ impl Child<'_> {
             BundleStep::Domainname { name } => attributes::domainname(name),
             BundleStep::AwaitHooks => self.await_hooks(),
             BundleStep::ContainerHooks { hooks } => self.container_hooks(hooks),
+            BundleStep::Home { uid } => self.look_up_home(*uid),
             BundleStep::TryWorkingDirectory { path } => self.try_working_directory(path),
             BundleStep::LastWorkingDirectory { path } => self.last_working_directory(path),
             BundleStep::LookUpProgram => self.look_up_program(),

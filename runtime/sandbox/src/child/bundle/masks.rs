@@ -19,6 +19,14 @@ const READ_ONLY: Change = Change {
     recursive: false,
 };
 
+/// It must work as a device: what reads a masked file finds it empty, and is not refused.
+const NULL: Attributes = Attributes {
+    read_only: true,
+    no_suid: true,
+    no_dev: false,
+    no_exec: true,
+};
+
 impl Child<'_> {
     /// A link that took the path's place is followed inside the root only, so the cover lies over what the name leads to in there.
     pub(in crate::child) fn mask_path(&mut self, path: &Path) -> Result<()> {
@@ -29,7 +37,7 @@ impl Child<'_> {
             self.empty_directory()?
         } else {
             let cover = mount::clone_tree(self.null()?)?;
-            mount::set_attributes(&cover, Attributes::FIXED, None)?;
+            mount::set_attributes(&cover, NULL, None)?;
             cover
         };
         Ok(mount::attach(&cover, &place.fd)?)

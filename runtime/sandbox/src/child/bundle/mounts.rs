@@ -57,7 +57,7 @@ impl Child<'_> {
 
     fn sent_mount(&mut self, step: &MountStep) -> Result<()> {
         let tree = self.next_tree()?;
-        let missing = if directory::kind(&tree)? == Kind::Directory {
+        let missing = if is_directory(&tree)? {
             Missing::Directory
         } else {
             Missing::File
@@ -84,7 +84,7 @@ impl Child<'_> {
             })) if fixed => return Err(not_ordinary(filesystem)),
             other => other?,
         };
-        if fixed && directory::kind(&place.fd)? != Kind::Directory {
+        if fixed && !is_directory(&place.fd)? {
             return Err(not_ordinary(filesystem));
         }
         let mut options = options.to_vec();
@@ -184,7 +184,20 @@ pub(super) fn put(tree: &OwnedFd, place: &Place, step: &MountStep) -> Result<()>
     }
     refuse_in_proc(tree, place)?;
     set_propagation(tree, &step.propagation)?;
-    Ok(mount::attach(tree, &place.fd)?)
+    match mount::attach(tree, &place.fd) {
+        // All that the kernel says of a directory over a file or the other way round.
+        Err(SysError {
+            errno: Errno::EINVAL,
+            ..
+        }) if is_directory(tree)? != is_directory(&place.fd)? => {
+            Err(SysError::new("move_mount", format!("{:?}", place.path), Errno::ENOTDIR).into())
+        }
+        other => Ok(other?),
+    }
+}
+
+fn is_directory(fd: &OwnedFd) -> Result<bool> {
+    Ok(directory::kind(fd)? == Kind::Directory)
 }
 
 /// Only a procfs may lie over `/proc`, and in it only a few files be covered: labels and limits are written through it, and a forged one would swallow them
@@ -193,16 +206,18 @@ fn refuse_in_proc(tree: &OwnedFd, place: &Place) -> Result<()> {
     if !place.path.starts_with("proc") {
         return Ok(());
     }
-    let allowed = if place.path == Path::new("proc") {
-        process::filesystem_type(tree)? == PROC_SUPER_MAGIC
+    let (allowed, why) = if place.path == Path::new("proc") {
+        let procfs = process::filesystem_type(tree)? == PROC_SUPER_MAGIC;
+        (procfs, "is not of type proc")
     } else {
-        PROC_FILES.iter().any(|file| place.path == Path::new(file))
+        let known = PROC_FILES.iter().any(|file| place.path == Path::new(file));
+        (known, "is inside /proc")
     };
     if allowed {
         Ok(())
     } else {
         Err(Failure::Said(format!(
-            "/{} cannot be mounted because it is inside /proc",
+            "\"/{}\" cannot be mounted because it {why}",
             place.path.display()
         )))
     }

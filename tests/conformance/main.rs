@@ -1,0 +1,24 @@
+//! What runtime-spec 1.2 and the callers of runtimes ask of an OCI runtime, one case for each demand, held against runc first: so the cases are tested too.
+//!
+//! `AIRTIGHT_CONFORMANCE=runc,airtight,crun` chooses the runtimes.
+
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test that cannot go on fails, its helpers too; what differs is told"
+)]
+
+mod cgroups;
+mod devices;
+mod exec;
+mod harness;
+mod hooks;
+mod lifecycle;
+mod mounts;
+mod namespaces;
+mod process;
+mod schema;
+mod seccomp;

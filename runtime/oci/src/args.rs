@@ -21,6 +21,9 @@ pub(crate) struct Args {
     /// dev.airtight.profile.v1, else base]
     #[arg(long, global = true, value_name = "NAME|FILE")]
     pub(crate) profile: Option<String>,
+    /// Honour config.json as other runtimes do, instead of what airtight allows; the operator's word, never a bundle's
+    #[arg(long, global = true)]
+    pub(crate) compat: bool,
     /// Append errors to FILE too
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) log: Option<PathBuf>,
@@ -57,6 +60,9 @@ pub(crate) enum Command {
         /// Where to write it
         #[arg(short, long, default_value = ".", value_name = "DIR")]
         bundle: PathBuf,
+        /// For a user without privileges (with --compat)
+        #[arg(long)]
+        rootless: bool,
     },
     /// Print what this runtime can do, as features.md of the OCI runtime specification has it
     Features,

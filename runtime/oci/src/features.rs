@@ -1,25 +1,82 @@
 //! `features`: what is true of this release, in the terms of features.md of the OCI runtime specification.
 
+use airtight_plan::bundle::{CAPABILITIES, mount_options};
 use serde_json::{Value, json};
 
+/// Both modes together: what an airtight bundle may not ask for is refused by name, whatever this says.
 pub(crate) fn features() -> Value {
     json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": "1.3.0",
-        "hooks": [],
-        "mountOptions": ["nodev", "noexec", "nosuid", "noatime", "relatime", "rw", "strictatime"],
+        "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
+        "mountOptions": mount_options(),
         "linux": {
-            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "user", "uts"],
-            "capabilities": [],
-            "cgroup": { "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": false },
-            // The filter is airtight's own; one in a config.json is refused.
-            "seccomp": { "enabled": false },
-            "apparmor": { "enabled": false },
-            "selinux": { "enabled": false },
+            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
+            "capabilities": &CAPABILITIES[..],
+            // Limits of the rdma controller are v1's and v2's; scopes need a systemd, and are asked of it where there is one.
+            "cgroup": { "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true },
+            "seccomp": seccomp(),
+            "apparmor": { "enabled": true },
+            "selinux": { "enabled": true },
             "intelRdt": { "enabled": false },
-            "mountExtensions": { "idmap": { "enabled": false } },
+            "mountExtensions": { "idmap": { "enabled": true } },
         },
-        "annotations": { "dev.airtight.version": env!("CARGO_PKG_VERSION") },
+        "annotations": {
+            "dev.airtight.version": env!("CARGO_PKG_VERSION"),
+        },
+        // None of ours changes what a container may do to the host.
         "potentiallyUnsafeConfigAnnotations": [],
     })
+}
+
+fn seccomp() -> Value {
+    json!({
+        "enabled": true,
+        "actions": [
+            "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_LOG",
+            "SCMP_ACT_NOTIFY", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP",
+        ],
+        "operators": [
+            "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE",
+        ],
+        "archs": [
+            "SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", "SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64",
+        ],
+        "knownFlags": [
+            "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+        ],
+        "supportedFlags": [
+            "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+        ],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_list_is_sorted_or_in_the_kernels_order_and_names_each_once() {
+        let features = features();
+        for pointer in [
+            "/mountOptions",
+            "/linux/namespaces",
+            "/linux/seccomp/actions",
+            "/linux/seccomp/operators",
+            "/linux/seccomp/archs",
+            "/linux/seccomp/knownFlags",
+        ] {
+            let list: Vec<&str> = features
+                .pointer(pointer)
+                .and_then(Value::as_array)
+                .unwrap()
+                .iter()
+                .map(|item| item.as_str().unwrap())
+                .collect();
+            let mut sorted = list.clone();
+            sorted.sort_unstable();
+            sorted.dedup();
+            assert_eq!(list, sorted, "{pointer}");
+        }
+    }
 }

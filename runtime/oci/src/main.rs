@@ -41,7 +41,9 @@ fn command(args: &Args) -> Result<ExitCode, Failure> {
     }
     match &args.command {
         Command::Run { bundle, id } => return run::run(args, bundle, id),
-        Command::Spec { bundle } => template::write(bundle)?,
+        Command::Spec { bundle, rootless } => {
+            template::write(bundle, template::which(args.compat, *rootless))?;
+        }
         Command::Features => report::print_json(&features::features())?,
     }
     Ok(ExitCode::SUCCESS)

@@ -30,7 +30,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use bundle::{
-    BundleContext, Console, Created, StartError, StateDocument, compat_facts, create,
+    BundleContext, Console, Created, StartError, StateDocument, compat_facts, create, own_ids,
     process_facts, run, run_hook, start,
 };
 pub use cgroup::sweep;

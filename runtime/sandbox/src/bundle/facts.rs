@@ -69,11 +69,21 @@ pub fn process_facts(process: &ProcessConfig) -> CompatFacts {
     }
 }
 
+/// The caller's effective ids.
+#[must_use]
+pub fn own_ids() -> (u32, u32) {
+    (
+        nix::unistd::geteuid().as_raw(),
+        nix::unistd::getegid().as_raw(),
+    )
+}
+
 fn own_facts() -> CompatFacts {
     let in_user_namespace = in_user_namespace();
+    let (euid, egid) = own_ids();
     CompatFacts {
-        euid: nix::unistd::geteuid().as_raw(),
-        egid: nix::unistd::getegid().as_raw(),
+        euid,
+        egid,
         privileged: facts::is_administrator(),
         in_user_namespace,
         // Whatever cannot be read is no denial: the call itself then tells.

@@ -20,7 +20,7 @@ use crate::parent::Parent;
 use crate::{LaunchContext, LaunchError};
 
 pub use create::{Created, create, run};
-pub use facts::{compat_facts, process_facts};
+pub use facts::{compat_facts, own_ids, process_facts};
 pub use hooks::run_hook;
 pub(crate) use hooks::run_hooks;
 pub(crate) use namespaces::join_all;

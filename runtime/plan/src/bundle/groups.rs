@@ -29,15 +29,21 @@ pub struct GroupPlan {
     pub warnings: Vec<String>,
 }
 
-/// One directory: a v1 hierarchy's, or the v2 tree's.
+/// A directory: a v1 hierarchy's, or the v2 tree's. What a container's state keeps of its groups.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BundleGroup {
+pub struct GroupPlace {
     /// v1: the controllers of the hierarchy, as `/proc/self/cgroup` names it (`cpu,cpuacct`, `name=systemd`). v2: empty.
     pub hierarchy: String,
     /// Where the hierarchy is mounted.
     pub mount: PathBuf,
     /// The directory, relative to `mount`. Missing parents are made too.
     pub dir: PathBuf,
+}
+
+/// One group, and what it is to keep.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BundleGroup {
+    pub place: GroupPlace,
     /// v2: controllers to turn on in every parent's `cgroup.subtree_control`, as far as each gives them.
     pub controllers: Vec<String>,
     /// v1: files that a new group starts with empty and that let no process in before they are filled: copied from the parent, from the top down.
@@ -51,6 +57,19 @@ pub struct BundleGroup {
 }
 
 impl BundleGroup {
+    fn new(place: GroupPlace, optional: bool) -> Self {
+        Self {
+            place,
+            controllers: Vec::new(),
+            inherit: Vec::new(),
+            settings: Vec::new(),
+            devices: None,
+            optional,
+        }
+    }
+}
+
+impl GroupPlace {
     #[must_use]
     pub fn is_v2(&self) -> bool {
         self.hierarchy.is_empty()
@@ -160,16 +179,12 @@ pub fn group_plan(
     let optional = rootless && cgroups_path.is_none_or(str::is_empty);
     let mut plan = GroupPlan::default();
     for hierarchy in hierarchies.v1.iter().filter(|hierarchy| hierarchy.used()) {
-        plan.groups.push(BundleGroup {
+        let place = GroupPlace {
             hierarchy: hierarchy.name.clone(),
             mount: hierarchy.mount.clone(),
             dir: place.below(hierarchy.own.as_deref(), &hierarchy.name)?,
-            controllers: Vec::new(),
-            inherit: Vec::new(),
-            settings: Vec::new(),
-            devices: None,
-            optional,
-        });
+        };
+        plan.groups.push(BundleGroup::new(place, optional));
     }
     if let Some(unified) = &hierarchies.v2 {
         // The own group has processes, and so gives its children no controller: on v2 alone its parent is the place.
@@ -177,16 +192,12 @@ pub fn group_plan(
             Some(own) if hierarchies.v1.is_empty() => Some(own.parent().unwrap_or(own)),
             own => own.as_deref(),
         };
-        plan.groups.push(BundleGroup {
+        let place = GroupPlace {
             hierarchy: String::new(),
             mount: unified.mount.clone(),
             dir: place.below(own, "cgroup2")?,
-            controllers: Vec::new(),
-            inherit: Vec::new(),
-            settings: Vec::new(),
-            devices: None,
-            optional,
-        });
+        };
+        plan.groups.push(BundleGroup::new(place, optional));
     }
     let available = hierarchies.v2.as_ref().map(|v2| v2.controllers.as_slice());
     settle(&mut plan, resources, available, Rules::Whole { rootless })?;
@@ -198,21 +209,13 @@ pub fn group_plan(
 /// # Errors
 /// As [`group_plan`].
 pub fn update_plan(
-    groups: &[BundleGroup],
+    places: &[GroupPlace],
     resources: &Resources,
     hierarchies: &Hierarchies,
 ) -> Result<GroupPlan> {
+    let groups = places.iter().cloned();
     let mut plan = GroupPlan {
-        groups: groups
-            .iter()
-            .map(|group| BundleGroup {
-                settings: Vec::new(),
-                devices: None,
-                inherit: Vec::new(),
-                controllers: Vec::new(),
-                ..group.clone()
-            })
-            .collect(),
+        groups: groups.map(|place| BundleGroup::new(place, false)).collect(),
         warnings: Vec::new(),
     };
     let available = hierarchies.v2.as_ref().map(|v2| v2.controllers.as_slice());
@@ -235,7 +238,7 @@ fn settle(
     rules: Rules,
 ) -> Result<()> {
     let available = available.unwrap_or_default();
-    let only_v2 = plan.groups.iter().all(BundleGroup::is_v2);
+    let only_v2 = plan.groups.iter().all(|group| group.place.is_v2());
     if !only_v2 && !resources.unified.is_empty() {
         return Err(Refusal::new(
             "linux.resources.unified",
@@ -247,12 +250,12 @@ fn settle(
         if let Some(group) = plan
             .groups
             .iter_mut()
-            .find(|group| group.has(controller.v1))
+            .find(|group| group.place.has(controller.v1))
         {
             group
                 .settings
                 .extend(v1::settings(controller.v1, resources, &mut plan.warnings)?);
-            if controller.v1 == "cpuset" {
+            if controller.v1 == "cpuset" && rules != Rules::AsTheyAre {
                 group.inherit = ["cpuset.cpus", "cpuset.mems"].map(str::to_owned).into();
             }
             continue;
@@ -264,10 +267,10 @@ fn settle(
             v1::settings(controller.v1, resources, &mut plan.warnings)?
         };
         let asked = !settings.is_empty();
-        match plan.groups.iter_mut().find(|group| group.is_v2()) {
+        match plan.groups.iter_mut().find(|group| group.place.is_v2()) {
             Some(group) if given => {
                 group.settings.extend(settings);
-                if only_v2 || asked {
+                if rules != Rules::AsTheyAre && (only_v2 || asked) {
                     group.controllers.push(controller.v2.to_owned());
                 }
             }
@@ -304,16 +307,20 @@ fn lacking(controller: &Controller, only_v2: bool) -> Refusal {
 /// To the devices hierarchy as its files take them, or to the program of the v2 group.
 fn device_rules(plan: &mut GroupPlan, resources: &Resources, rootless: bool) -> Result<()> {
     let set = DeviceSet::of(resources.devices.iter().chain(&default_device_rules()))?;
-    if let Some(group) = plan.groups.iter_mut().find(|group| group.has("devices")) {
+    if let Some(group) = plan
+        .groups
+        .iter_mut()
+        .find(|group| group.place.has("devices"))
+    {
         // Devices of others are out of a rootless container's reach anyway: it can make no node, and the host's nodes ask for rights.
         if !rootless {
             group.settings.extend(set.v1());
         }
         return Ok(());
     }
-    match plan.groups.iter_mut().find(|group| group.is_v2()) {
+    match plan.groups.iter_mut().find(|group| group.place.is_v2()) {
+        _ if rootless => {}
         Some(group) => group.devices = Some(set),
-        None if rootless => {}
         None => {
             return Err(Refusal::new(
                 "linux.resources.devices",

@@ -496,8 +496,17 @@ fn groups(plan: &GroupPlan) -> Vec<(String, String, String)> {
     plan.groups
         .iter()
         .map(|group| {
-            let dir = group.mount.join(&group.dir).display().to_string();
-            (group.hierarchy.clone(), dir, group.controllers.join(" "))
+            let dir = group
+                .place
+                .mount
+                .join(&group.place.dir)
+                .display()
+                .to_string();
+            (
+                group.place.hierarchy.clone(),
+                dir,
+                group.controllers.join(" "),
+            )
         })
         .collect()
 }
@@ -532,7 +541,7 @@ fn a_group_is_made_in_every_hierarchy_of_resources() {
         .groups
         .iter()
         .filter(|group| !group.inherit.is_empty())
-        .map(|group| group.hierarchy.clone())
+        .map(|group| group.place.hierarchy.clone())
         .map(|name| if name == "cpuset" { "cpuset" } else { "?" })
         .collect();
     assert_eq!(inherit, ["cpuset"]);
@@ -583,7 +592,7 @@ fn device_rules_go_to_the_controller_or_to_the_program_and_are_never_left_out() 
     let devices = made
         .groups
         .iter()
-        .find(|group| group.has("devices"))
+        .find(|group| group.place.has("devices"))
         .unwrap();
     assert_eq!(devices.settings[0], Setting::new("devices.deny", "a"));
     assert!(
@@ -638,14 +647,19 @@ fn an_update_says_the_new_limits_and_nothing_of_devices() {
         limit: Some(5),
         ..Memory::default()
     });
-    let update = update_plan(&made.groups, &asked, &v1()).unwrap();
+    let places: Vec<GroupPlace> = made
+        .groups
+        .iter()
+        .map(|group| group.place.clone())
+        .collect();
+    let update = update_plan(&places, &asked, &v1()).unwrap();
     let changed: Vec<&BundleGroup> = update
         .groups
         .iter()
         .filter(|group| !group.settings.is_empty())
         .collect();
     assert_eq!(changed.len(), 1);
-    assert_eq!(changed[0].dir, made.groups[2].dir);
+    assert_eq!(changed[0].place, made.groups[2].place);
     assert_eq!(
         changed[0].settings,
         [Setting::new("memory.limit_in_bytes", 5).again()]

@@ -29,6 +29,7 @@ mod terminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use bundle::groups;
 pub use bundle::{
     BundleContext, Console, Created, StartError, StateDocument, compat_facts, create, own_ids,
     process_facts, run, run_hook, start,

@@ -219,7 +219,10 @@ impl<'a> Parent<'a> {
                     plan: self.plan,
                     sock,
                     gate: self.gate.as_ref().map(Gate::control),
-                    cgroups: self.cgroups.as_ref().map_or(&[], Cgroups::join),
+                    cgroups: self
+                        .cgroups
+                        .as_ref()
+                        .map_or(&self.bundle.groups, Cgroups::join),
                     program: self.program.as_ref(),
                     timings: self.context.timings,
                     bundle: &self.bundle,

@@ -7,6 +7,7 @@
 
 pub mod arguments;
 pub mod attribute;
+pub mod bpf;
 pub mod capability;
 pub mod credentials;
 pub mod directory;

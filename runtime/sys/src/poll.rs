@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -29,6 +29,12 @@ impl<'a> Watch<'a> {
     #[must_use]
     pub fn end(fd: BorrowedFd<'a>) -> Self {
         Self::new(fd.as_raw_fd(), 0)
+    }
+
+    /// A change of a file of procfs or cgroupfs that tells of them (`cgroup.events`): ready when it changed since it was last read.
+    #[must_use]
+    pub fn changed(fd: BorrowedFd<'a>) -> Self {
+        Self::new(fd.as_raw_fd(), libc::POLLPRI)
     }
 
     /// Nothing to wait for now: keeps the places of the others in a list.
@@ -159,6 +165,20 @@ impl AsFd for Timer {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// A counter that others add to, as a readable event.
+///
+/// # Errors
+/// `eventfd2(2)`'s.
+pub fn event_counter() -> Result<OwnedFd> {
+    // SAFETY: integers only.
+    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+    if fd < 0 {
+        return Err(SysError::last("eventfd2", "0"));
+    }
+    // SAFETY: the kernel has just made this descriptor for us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Capabilities, GroupPlan, Hook, IoPriority, JoinNamespace, MountStep, NodeStep, RlimitEntry,
-    Scheduler, SeccompProfile, SentMount, TimeOffset,
+    Capabilities, GroupPlace, GroupPlan, Hook, IoPriority, JoinNamespace, MountStep, NodeStep,
+    RlimitEntry, Scheduler, SeccompProfile, SentMount, TimeOffset,
 };
 use crate::Namespace;
 
@@ -29,6 +29,8 @@ pub enum BundleParentStep {
         rlimits: Vec<RlimitEntry>,
         oom_score_adj: Option<i32>,
     },
+    /// The groups of a container that is there already, opened for a further process of it.
+    JoinGroups { groups: Vec<GroupPlace> },
     /// Trees of the host for the child's [`BundleStep::AttachRoot`] and [`BundleStep::Mount`]: each a detached copy, made with the caller's rights and
     /// sent in this order.
     SendMounts { mounts: Vec<SentMount> },

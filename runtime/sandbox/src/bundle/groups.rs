@@ -1,15 +1,123 @@
-//! A bundle's groups.
+//! A bundle's groups: made and filled before the child exists, joined by it, and from then on found again by the places that the container's state keeps.
+//!
+//! Every file is reached by descriptor below the mount of its hierarchy, which is proven to be a cgroup file system.
 
-use airtight_plan::bundle::GroupPlan;
+mod dir;
+mod freezer;
+mod make;
+mod oom;
+mod processes;
+mod remove;
+mod settings;
+mod stats;
+
+use std::os::fd::OwnedFd;
+
+use airtight_plan::bundle::{GroupPlace, GroupPlan, Hierarchies};
+use airtight_sys::Result as SysResult;
 
 use crate::error::Cause;
 use crate::parent::Parent;
 
-impl Parent<'_> {
-    pub(super) fn groups(&mut self, _plan: &GroupPlan) -> Result<(), Cause> {
-        Err(Cause::Refused {
-            problem: "not carried out yet".into(),
-            fix: String::new(),
+pub use oom::{Oom, OomWatch};
+pub use remove::Inside;
+
+use dir::Dir;
+
+/// The hierarchies that are mounted here.
+///
+/// # Errors
+/// `/proc` does not tell.
+pub fn hierarchies() -> Result<Hierarchies, Cause> {
+    let read = |path: &str| {
+        std::fs::read_to_string(path).map_err(|error| Cause::File {
+            path: path.into(),
+            error,
         })
+    };
+    let own = read("/proc/self/cgroup")?;
+    let mountinfo = read("/proc/self/mountinfo")?;
+    let systemd = std::path::Path::new("/run/systemd/system").is_dir();
+    Ok(Hierarchies::read(&own, &mountinfo, systemd, &|mount| {
+        // None, if it cannot be read: a limit that needs one is refused then.
+        std::fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default()
+    }))
+}
+
+/// The groups of a container, by their places. One that is not there any more has nothing in it.
+#[derive(Clone, Debug)]
+pub struct Groups {
+    places: Vec<GroupPlace>,
+}
+
+impl Groups {
+    #[must_use]
+    pub fn new(places: Vec<GroupPlace>) -> Self {
+        Self { places }
     }
+
+    #[must_use]
+    pub fn places(&self) -> &[GroupPlace] {
+        &self.places
+    }
+
+    /// New limits for the groups of these places, as [`airtight_plan::bundle::update_plan`] says them. Returns what could not be set and may lack.
+    ///
+    /// # Errors
+    /// The first value that the kernel refused; those before it stay.
+    pub fn update(plan: &GroupPlan) -> Result<Vec<String>, Cause> {
+        let mut warnings = plan.warnings.clone();
+        for group in plan
+            .groups
+            .iter()
+            .filter(|group| !group.settings.is_empty())
+        {
+            let dir = Dir::open(&group.place)?;
+            settings::write(&dir, &group.settings, &mut warnings)?;
+        }
+        Ok(warnings)
+    }
+
+    /// The group of a v1 controller.
+    fn of(&self, controller: &str) -> SysResult<Option<Dir>> {
+        self.find(|place| place.has(controller))
+    }
+
+    fn unified(&self) -> SysResult<Option<Dir>> {
+        self.find(GroupPlace::is_v2)
+    }
+
+    fn find(&self, wanted: impl Fn(&GroupPlace) -> bool) -> SysResult<Option<Dir>> {
+        match self.places.iter().find(|place| wanted(place)) {
+            Some(place) => Dir::open_if_there(place),
+            None => Ok(None),
+        }
+    }
+
+    /// v2 alone: no v1 hierarchy has a group.
+    fn only_unified(&self) -> bool {
+        self.places.iter().all(GroupPlace::is_v2)
+    }
+}
+
+impl Parent<'_> {
+    pub(super) fn groups(&mut self, plan: &GroupPlan) -> Result<(), Cause> {
+        let made = make::make(plan)?;
+        self.bundle.groups = made.joins;
+        self.bundle.warnings.extend(made.warnings);
+        Ok(())
+    }
+
+    /// Groups that another process of the container is in.
+    pub(super) fn join_groups(&mut self, places: &[GroupPlace]) -> Result<(), Cause> {
+        self.bundle.groups = places
+            .iter()
+            .map(open_for_joining)
+            .collect::<SysResult<Vec<OwnedFd>>>()?;
+        Ok(())
+    }
+}
+
+fn open_for_joining(place: &GroupPlace) -> SysResult<OwnedFd> {
+    Dir::open(place)?.tasks(place.is_v2())
 }

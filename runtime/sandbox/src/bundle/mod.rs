@@ -2,7 +2,7 @@
 
 mod create;
 mod facts;
-mod groups;
+pub mod groups;
 mod hooks;
 mod limits;
 mod namespaces;
@@ -87,6 +87,10 @@ pub(crate) struct Side<'a> {
     /// The parent joined the opened pid namespace for its children.
     pub(crate) pid_joined: bool,
     hooks: Vec<Hook>,
+    /// Opened for the child to join.
+    pub(crate) groups: Vec<OwnedFd>,
+    /// What the launch went on without.
+    pub(crate) warnings: Vec<String>,
 }
 
 pub(crate) use sources::planned;
@@ -110,6 +114,9 @@ impl Parent<'_> {
             } => self
                 .limits(rlimits, *oom_score_adj)
                 .map_err(LaunchError::at("limits")),
+            BundleParentStep::JoinGroups { groups } => {
+                self.join_groups(groups).map_err(LaunchError::at("cgroups"))
+            }
             BundleParentStep::SendMounts { mounts } => {
                 self.send_mounts(mounts).map_err(LaunchError::at("mounts"))
             }

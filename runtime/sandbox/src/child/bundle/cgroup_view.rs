@@ -101,8 +101,8 @@ impl Child<'_> {
         }
         let own = self
             .groups()
-            .find(|group| group.is_v2())
-            .map(|group| group.mount.join(&group.dir))
+            .find(|group| group.place.is_v2())
+            .map(|group| group.place.mount.join(&group.place.dir))
             .filter(|group| group.is_dir())
             .unwrap_or_else(|| PathBuf::from(HOST));
         let tree = mount::copy_tree(open_path_follow(&own, OFlag::O_PATH)?, false)?;
@@ -134,11 +134,11 @@ impl Child<'_> {
     fn hierarchies(&self) -> Result<Vec<Hierarchy>> {
         let planned: Vec<_> = self
             .groups()
-            .filter(|group| !group.is_v2())
+            .filter(|group| !group.place.is_v2())
             .map(|group| Hierarchy {
-                controllers: group.hierarchy.clone(),
-                name: name_of(&group.mount),
-                group: group.mount.join(&group.dir),
+                controllers: group.place.hierarchy.clone(),
+                name: name_of(&group.place.mount),
+                group: group.place.mount.join(&group.place.dir),
             })
             .collect();
         if !planned.is_empty() && planned.iter().all(|one| one.group.is_dir()) {

@@ -1,0 +1,275 @@
+//! Making groups. What was made is removed again when one of them fails.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path};
+
+use airtight_plan::bundle::{BundleGroup, GroupPlan};
+use airtight_sys::bpf::{self, Insn};
+use airtight_sys::{Result as SysResult, SysError};
+use nix::errno::Errno;
+use nix::sys::stat::{Mode, mkdirat};
+
+use super::dir::{Dir, there};
+use super::remove::remove_directory;
+use super::{freezer, settings};
+use crate::error::Cause;
+
+/// All groups of a plan.
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    /// For the child to write `0` to.
+    pub(super) joins: Vec<OwnedFd>,
+    pub(super) warnings: Vec<String>,
+    /// Directories that were not there before, in the order of their making: the parent, and the name in it.
+    new: Vec<(Dir, OsString)>,
+}
+
+pub(super) fn make(plan: &GroupPlan) -> Result<Made, Cause> {
+    let mut made = Made {
+        warnings: plan.warnings.clone(),
+        ..Made::default()
+    };
+    for group in &plan.groups {
+        let done = made.group(group);
+        match done {
+            Ok(join) => made.joins.push(join),
+            Err(cause) => {
+                if let Err(cause) = without(group, cause) {
+                    made.take_back();
+                    return Err(cause);
+                }
+            }
+        }
+    }
+    Ok(made)
+}
+
+/// Whether the launch goes on without this group.
+fn without(group: &BundleGroup, cause: Cause) -> Result<(), Cause> {
+    let denied = matches!(
+        &cause,
+        Cause::Sys(SysError {
+            errno: Errno::EACCES | Errno::EPERM | Errno::EROFS,
+            ..
+        })
+    );
+    if !denied || !group.optional {
+        return Err(cause);
+    }
+    let Some(first) = group.settings.first() else {
+        return Ok(());
+    };
+    let controller = first.file.split('.').next().unwrap_or_default();
+    let problem = if group.place.is_v2() {
+        format!(
+            "rootless needs no limits + no cgrouppath when no permission is granted for cgroups: {cause}"
+        )
+    } else {
+        format!("cannot set {controller} limit: container could not join or create cgroup")
+    };
+    Err(Cause::Refused {
+        problem,
+        fix: "let this user have the group (systemd-run --user --scope -p Delegate=yes …), or leave the limits out".into(),
+    })
+}
+
+impl Made {
+    fn group(&mut self, group: &BundleGroup) -> Result<OwnedFd, Cause> {
+        let mut dir = Dir::mount(&group.place)?;
+        let mut names = group.place.dir.components().peekable();
+        let mut existed = true;
+        while let Some(name) = names.next() {
+            let Component::Normal(name) = name else {
+                return Err(Cause::Sys(SysError::new(
+                    "mkdirat",
+                    format!("{:?}", group.place.dir),
+                    Errno::EINVAL,
+                )));
+            };
+            enable(&dir, &group.controllers)?;
+            existed = !self.directory(&dir, name)?;
+            let below = dir.below(Path::new(name))?;
+            if names.peek().is_some() {
+                // From the top down: a child takes no more than its parent has.
+                inherit(&group.inherit, &dir, &below)?;
+            } else {
+                if existed {
+                    self.used_before(group, &below)?;
+                }
+                self.fill(group, &dir, &below)?;
+            }
+            dir = below;
+        }
+        if existed && group.place.dir.as_os_str().is_empty() {
+            return Err(Cause::Sys(SysError::new(
+                "mkdirat",
+                "the root of a hierarchy",
+                Errno::EINVAL,
+            )));
+        }
+        Ok(dir.tasks(group.place.is_v2())?)
+    }
+
+    /// `true`: made just now.
+    fn directory(&mut self, parent: &Dir, name: &OsStr) -> Result<bool, Cause> {
+        // As all groups are: who may read its statistics is its parent's matter.
+        let mode = Mode::from_bits_truncate(0o755);
+        match mkdirat(parent, name, mode) {
+            Ok(()) => {
+                // Kept open, since the whole is taken back below what it was made in.
+                self.new
+                    .push((parent.below(Path::new("."))?, name.to_owned()));
+                Ok(true)
+            }
+            Err(Errno::EEXIST) => Ok(false),
+            Err(errno) => {
+                let shown = parent.path().join(name).display().to_string();
+                Err(Cause::Sys(SysError::new("mkdirat", shown, errno)))
+            }
+        }
+    }
+
+    /// Another's processes in it would share the limits and be killed with the container; a frozen one would never start.
+    fn used_before(&mut self, group: &BundleGroup, dir: &Dir) -> Result<(), Cause> {
+        if group.place.has("freezer") || group.place.is_v2() {
+            let frozen = if group.place.is_v2() {
+                freezer::unified_is_frozen(dir)?
+            } else {
+                freezer::is_frozen(dir)?
+            };
+            if frozen {
+                return Err(Cause::Refused {
+                    problem: "container's cgroup unexpectedly frozen".into(),
+                    fix: format!(
+                        "thaw {}, or name another linux.cgroupsPath",
+                        dir.path().display()
+                    ),
+                });
+            }
+        }
+        if group.place.has("devices") || group.place.is_v2() {
+            let inside = there(dir.read("cgroup.procs"))?
+                .unwrap_or_default()
+                .lines()
+                .count();
+            if inside > 0 {
+                self.warnings.push(format!(
+                    "container's cgroup is not empty: {inside} process(es) found"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn fill(&mut self, group: &BundleGroup, parent: &Dir, dir: &Dir) -> Result<(), Cause> {
+        if group.place.is_v2() && !group.controllers.is_empty() {
+            settle_type(group, dir)?;
+        }
+        settings::write(dir, &group.settings, &mut self.warnings)?;
+        inherit(&group.inherit, parent, dir)?;
+        if let Some(set) = &group.devices {
+            let program: Vec<Insn> = airtight_plan::bundle::device_program(set)
+                .into_iter()
+                .map(|it| Insn {
+                    code: it.code,
+                    registers: it.registers,
+                    offset: it.offset,
+                    immediate: it.immediate,
+                })
+                .collect();
+            bpf::attach_device_program(dir, &bpf::load_device_program(&program)?)?;
+        }
+        Ok(())
+    }
+
+    /// What fails to go is another's by now, or empty and harmless: the error that led here is told.
+    fn take_back(&mut self) {
+        self.joins.clear();
+        while let Some((parent, name)) = self.new.pop() {
+            drop(remove_directory(&parent, &name));
+        }
+    }
+}
+
+/// Files that are empty in a new group.
+fn inherit(files: &[String], parent: &Dir, dir: &Dir) -> SysResult<()> {
+    for file in files {
+        if dir.read(file)?.trim().is_empty() {
+            dir.write(file, parent.read(file)?.trim())?;
+        }
+    }
+    Ok(())
+}
+
+/// Controllers for the children of `dir`, as far as it has them itself: what it lacks is told by the setting that misses its file.
+fn enable(dir: &Dir, controllers: &[String]) -> SysResult<()> {
+    if controllers.is_empty() {
+        return Ok(());
+    }
+    // Reading is cheap; each write waits for every other change of a group on this host.
+    let on = dir.read("cgroup.subtree_control")?;
+    let missing: Vec<String> = controllers
+        .iter()
+        .filter(|name| !on.split_whitespace().any(|word| word == name.as_str()))
+        .map(|name| format!("+{name}"))
+        .collect();
+    if missing.is_empty()
+        || dir
+            .write("cgroup.subtree_control", &missing.join(" "))
+            .is_ok()
+    {
+        return Ok(());
+    }
+    for one in missing {
+        match dir.write("cgroup.subtree_control", &one) {
+            // Not given from above, not permitted, or kept from a group that has processes.
+            Ok(())
+            | Err(SysError {
+                errno:
+                    Errno::ENOENT
+                    | Errno::EACCES
+                    | Errno::EPERM
+                    | Errno::EBUSY
+                    | Errno::EROFS
+                    | Errno::EOPNOTSUPP
+                    | Errno::EINVAL,
+                ..
+            }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// A group below a threaded one takes threads only, and no controller that counts by process.
+fn settle_type(group: &BundleGroup, dir: &Dir) -> Result<(), Cause> {
+    let kind = dir.read("cgroup.type")?;
+    let kind = kind.trim();
+    if kind == "domain" {
+        return Ok(());
+    }
+    let by_process = ["memory.", "io.", "cpu.", "hugetlb."];
+    let asked = group.settings.iter().any(|setting| {
+        by_process
+            .iter()
+            .any(|prefix| setting.file.starts_with(prefix))
+    });
+    let path = dir.path().display();
+    let problem = match (kind, asked) {
+        ("domain invalid", true) => {
+            format!(
+                "cannot enter cgroupv2 {path:?} with domain controllers -- it is in an invalid state"
+            )
+        }
+        ("domain invalid", false) => return Ok(dir.write("cgroup.type", "threaded")?),
+        (_, true) => format!(
+            "cannot enter cgroupv2 {path:?} with domain controllers -- it is in {kind} mode"
+        ),
+        (_, false) => return Ok(()),
+    };
+    Err(Cause::Refused {
+        problem,
+        fix: "name a linux.cgroupsPath whose parents have no processes".into(),
+    })
+}

@@ -1,0 +1,127 @@
+//! Removing groups.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use airtight_plan::bundle::GroupPlace;
+use airtight_sys::{Result as SysResult, SysError, signal};
+use nix::errno::Errno;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use super::Groups;
+use super::dir::{Dir, there};
+use super::processes::members;
+use crate::error::Cause;
+
+/// A process that has ended leaves its group a moment later.
+const FIRST_WAIT: Duration = Duration::from_micros(10);
+const LONGEST_WAIT: Duration = Duration::from_millis(10);
+const LIMIT: Duration = Duration::from_secs(10);
+/// Groups that a container made below its own.
+const DEPTH: usize = 32;
+
+/// What becomes of processes that are still inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inside {
+    /// They keep the group: an error.
+    Kept,
+    Killed,
+}
+
+impl Groups {
+    /// Removes each group with those below it. One that is not there is removed already.
+    ///
+    /// # Errors
+    /// Processes in it, or a call that failed. The others are removed all the same.
+    pub fn remove(&self, inside: Inside) -> Result<(), Cause> {
+        let mut failed = None;
+        for place in &self.places {
+            if let Err(error) = remove(place, inside) {
+                failed.get_or_insert(error);
+            }
+        }
+        failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+}
+
+fn remove(place: &GroupPlace, inside: Inside) -> SysResult<()> {
+    let (Some(parent), Some(name)) = (place.dir.parent(), place.dir.file_name()) else {
+        return Err(SysError::new(
+            "unlinkat",
+            "the root of a hierarchy",
+            Errno::EINVAL,
+        ));
+    };
+    let mount = Dir::mount(place)?;
+    let parent = if parent.as_os_str().is_empty() {
+        mount
+    } else {
+        match there(mount.below(parent))? {
+            Some(parent) => parent,
+            None => return Ok(()),
+        }
+    };
+    let end = Instant::now() + LIMIT;
+    let mut wait = FIRST_WAIT;
+    loop {
+        let error = match remove_directory(&parent, name) {
+            Err(error) if error.errno == Errno::EBUSY => error,
+            done => return done,
+        };
+        if let Some(dir) = there(parent.below(Path::new(name)))? {
+            remove_below(&dir, DEPTH)?;
+            let mut left = BTreeSet::new();
+            members(&dir, DEPTH, &mut left)?;
+            match (left.is_empty(), inside) {
+                // On their way out.
+                (true, _) => {}
+                (false, Inside::Killed) => kill(&left),
+                // Ended ones may still be on the list; others are a reason.
+                (false, Inside::Kept) if wait > LONGEST_WAIT / 2 => return Err(error),
+                (false, Inside::Kept) => {}
+            }
+        }
+        if Instant::now() > end {
+            return Err(error);
+        }
+        std::thread::sleep(wait);
+        wait = (wait * 2).min(LONGEST_WAIT);
+    }
+}
+
+/// Ones of the container's own, from the bottom up; what is busy keeps the whole busy, and is met again.
+fn remove_below(dir: &Dir, depth: usize) -> SysResult<()> {
+    for name in there(dir.children())?.unwrap_or_default() {
+        if depth > 0
+            && let Some(child) = there(dir.below(Path::new(&name)))?
+        {
+            remove_below(&child, depth - 1)?;
+        }
+        match remove_directory(dir, &name) {
+            Err(error) if error.errno != Errno::EBUSY => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn kill(pids: &BTreeSet<i32>) {
+    for pid in pids {
+        // Ended meanwhile, or out of our reach: the next look sees which.
+        if let Ok(pidfd) = signal::pidfd_open(*pid) {
+            drop(signal::pidfd_send_signal(&pidfd, signal::SIGKILL));
+        }
+    }
+}
+
+pub(super) fn remove_directory(parent: &Dir, name: &OsStr) -> SysResult<()> {
+    match unlinkat(parent, name, UnlinkatFlags::RemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(errno) => {
+            let shown = parent.path().join(name).display().to_string();
+            Err(SysError::new("unlinkat", shown, errno))
+        }
+    }
+}

@@ -16,6 +16,7 @@ mod devices;
 mod exec;
 mod harness;
 mod hooks;
+mod hostile;
 mod lifecycle;
 mod mounts;
 mod namespaces;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::compat::check::check_process;
 use super::compat::process::{Ending, limits, scoped};
 use super::{
-    BundleParentStep, BundleStep, CompatFacts, Config, GroupPlan, JoinNamespace, NamespaceKind,
+    BundleParentStep, BundleStep, CompatFacts, Config, GroupPlace, JoinNamespace, NamespaceKind,
     ProcessConfig,
 };
 use crate::control::Result;
@@ -20,8 +20,8 @@ pub struct ExecOptions {
     pub id: String,
     /// The container's process, proven by its start time to be it.
     pub pid: i32,
-    /// The container's groups, without settings. None: the process stays in the caller's.
-    pub groups: GroupPlan,
+    /// The container's groups. None: the process stays in the caller's.
+    pub groups: Vec<GroupPlace>,
     /// Not `--no-new-keyring`.
     pub new_keyring: bool,
     pub preserve_fds: u32,
@@ -142,8 +142,11 @@ impl Parts<'_> {
     fn parent(&self) -> Vec<ParentStep> {
         let mut steps = Vec::new();
         let mut push = |step| steps.push(ParentStep::Bundle(step));
-        if !self.how.groups.groups.is_empty() {
-            push(BundleParentStep::Groups(self.how.groups.clone()));
+        if !self.how.groups.is_empty() {
+            push(BundleParentStep::JoinGroups {
+                groups: self.how.groups.clone(),
+                pid: self.how.pid,
+            });
         }
         if !self.namespaces.is_empty() {
             push(BundleParentStep::OpenNamespaces {
@@ -190,7 +193,7 @@ impl Parts<'_> {
         if let Some(value) = process.oom_score_adj {
             steps.push(ChildStep::Bundle(BundleStep::OomScoreAdj { value }));
         }
-        if !self.how.groups.groups.is_empty() {
+        if !self.how.groups.is_empty() {
             steps.push(ChildStep::JoinCgroups);
         }
         if !process.exec_affinity.last.is_empty() {

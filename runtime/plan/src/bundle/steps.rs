@@ -30,7 +30,8 @@ pub enum BundleParentStep {
         oom_score_adj: Option<i32>,
     },
     /// The groups of a container that is there already, opened for a further process of it.
-    JoinGroups { groups: Vec<GroupPlace> },
+    /// On v2 a container may have moved its processes into groups below its own, which then takes none: the one that `pid` is in will do.
+    JoinGroups { groups: Vec<GroupPlace>, pid: i32 },
     /// Trees of the host for the child's [`BundleStep::AttachRoot`] and [`BundleStep::Mount`]: each a detached copy, made with the caller's rights and
     /// sent in this order.
     SendMounts { mounts: Vec<SentMount> },

@@ -11,8 +11,6 @@ mod remove;
 mod settings;
 mod stats;
 
-use std::os::fd::OwnedFd;
-
 use airtight_plan::bundle::{GroupPlace, GroupPlan, Hierarchies};
 use airtight_sys::Result as SysResult;
 
@@ -108,16 +106,42 @@ impl Parent<'_> {
         Ok(())
     }
 
-    /// Groups that another process of the container is in.
-    pub(super) fn join_groups(&mut self, places: &[GroupPlace]) -> Result<(), Cause> {
-        self.bundle.groups = places
-            .iter()
-            .map(open_for_joining)
-            .collect::<SysResult<Vec<OwnedFd>>>()?;
+    /// Groups that another process of the container is in. One that is not there had no process, so that the container is not in it either.
+    pub(super) fn join_groups(&mut self, places: &[GroupPlace], pid: i32) -> Result<(), Cause> {
+        for place in places {
+            if let Some(dir) = Dir::open_if_there(place)? {
+                let joins = if place.is_v2() && has_groups_below(&dir)? {
+                    of_process(place, pid)?.tasks(true)?
+                } else {
+                    dir.tasks(place.is_v2())?
+                };
+                self.bundle.groups.push(joins);
+            }
+        }
         Ok(())
     }
 }
 
-fn open_for_joining(place: &GroupPlace) -> SysResult<OwnedFd> {
-    Dir::open(place)?.tasks(place.is_v2())
+/// Gives controllers to groups below it, and so takes no process itself.
+fn has_groups_below(dir: &Dir) -> SysResult<bool> {
+    let given = dir.read_if_there("cgroup.subtree_control")?;
+    Ok(given.is_some_and(|given| !given.trim().is_empty()))
 }
+
+/// The group below the container's own that this process of it is in.
+fn of_process(place: &GroupPlace, pid: i32) -> Result<Dir, Cause> {
+    let path = std::path::PathBuf::from(format!("/proc/{pid}/cgroup"));
+    let text = std::fs::read_to_string(&path).map_err(|error| Cause::File { path, error })?;
+    let group = text
+        .lines()
+        .find_map(|line| line.strip_prefix("0::/"))
+        .unwrap_or_default();
+    let whole = GroupPlace {
+        dir: group.into(),
+        ..place.clone()
+    };
+    Ok(Dir::open(&whole)?)
+}
+
+#[cfg(test)]
+mod tests;

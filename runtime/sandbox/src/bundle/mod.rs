@@ -114,9 +114,9 @@ impl Parent<'_> {
             } => self
                 .limits(rlimits, *oom_score_adj)
                 .map_err(LaunchError::at("limits")),
-            BundleParentStep::JoinGroups { groups } => {
-                self.join_groups(groups).map_err(LaunchError::at("cgroups"))
-            }
+            BundleParentStep::JoinGroups { groups, pid } => self
+                .join_groups(groups, *pid)
+                .map_err(LaunchError::at("cgroups")),
             BundleParentStep::SendMounts { mounts } => {
                 self.send_mounts(mounts).map_err(LaunchError::at("mounts"))
             }

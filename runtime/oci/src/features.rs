@@ -3,7 +3,12 @@
 use airtight_plan::bundle::{CAPABILITIES, mount_options};
 use serde_json::{Value, json};
 
+<<<<<<< HEAD
 /// Both modes together: what an airtight bundle may not ask for is refused by name, whatever this says.
+=======
+use crate::report::{self, Failure};
+
+>>>>>>> a515f2f (The verbs of a container's life: create, start, run, state, kill, delete, list, with runc's flags and words, over a state directory that any death leaves whole)
 pub(crate) fn features() -> Value {
     json!({
         "ociVersionMin": "1.0.0",
@@ -29,6 +34,7 @@ pub(crate) fn features() -> Value {
     })
 }
 
+<<<<<<< HEAD
 fn seccomp() -> Value {
     json!({
         "enabled": true,
@@ -79,4 +85,16 @@ mod tests {
             assert_eq!(list, sorted, "{pointer}");
         }
     }
+=======
+/// As runc prints it, for callers that read the lines.
+pub(crate) fn version() -> Result<(), Failure> {
+    let mut text = format!(
+        "airtight-runtime version {}\nspec: 1.2.0\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    if let Some((major, minor, micro)) = airtight_sandbox::seccomp::library_version() {
+        text.push_str(&format!("libseccomp: {major}.{minor}.{micro}\n"));
+    }
+    report::print(&text)
+>>>>>>> a515f2f (The verbs of a container's life: create, start, run, state, kill, delete, list, with runc's flags and words, over a state directory that any death leaves whole)
 }

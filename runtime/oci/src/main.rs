@@ -1,30 +1,33 @@
 //! `airtight-runtime`: an OCI bundle through the one door. It knows nothing of images, stores or registries: the bundle is its border.
 //!
-//! This release has the foreground verb `run`, and `spec` and `features`; the life-cycle verbs are not there, and are not listed.
+//! The verbs, flags, outputs and exit codes are runc's, whose callers are many.
 
 #![forbid(unsafe_code)]
 
 mod args;
 mod bundle;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the verbs of a life cycle read it")
-)]
+mod bundles;
 mod config;
+mod create;
+mod delete;
 mod document;
 mod features;
+mod groups;
 mod linux;
+mod list;
 mod mounts;
 mod policy;
+mod record;
 mod report;
 mod run;
+mod state;
 mod template;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
-use args::{Args, Command};
+use args::{Args, Command, Global};
 use report::Failure;
 
 fn main() -> ExitCode {
@@ -32,9 +35,17 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => return report::usage(&error),
     };
-    command(&args).unwrap_or_else(|failure| report::failure(&failure, &args))
+    let done = match &args.command {
+        _ if args.version => features::version().map(|()| ExitCode::SUCCESS),
+        Some(command) => self::command(&args.global, command),
+        None => {
+            report::print(&Args::command().render_help().to_string()).map(|()| ExitCode::SUCCESS)
+        }
+    };
+    done.unwrap_or_else(|failure| report::failure(&failure, &args.global))
 }
 
+<<<<<<< HEAD
 fn command(args: &Args) -> Result<ExitCode, Failure> {
     if args.systemd_cgroup {
         return Err(Failure::SystemdCgroup);
@@ -44,6 +55,20 @@ fn command(args: &Args) -> Result<ExitCode, Failure> {
         Command::Spec { bundle, rootless } => {
             template::write(bundle, template::which(args.compat, *rootless))?;
         }
+=======
+fn command(global: &Global, command: &Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Create(args) => create::create(global, args)?,
+        Command::Start { id } => create::start(global, id)?,
+        Command::Run(args) if global.compat => return create::run(global, args),
+        Command::Run(args) => return run::run(global, &args.create.bundle, &args.create.id),
+        Command::State { id } => list::state(global, id)?,
+        Command::Kill { all, id, signal } => delete::kill(global, id, signal, *all)?,
+        Command::Delete { force, id } => delete::delete(global, id, *force)?,
+        Command::Exec(_) => return Err(Failure::said("exec: not here yet")),
+        Command::List { format, quiet } => list::list(global, *format, *quiet)?,
+        Command::Spec { bundle, .. } => template::write(bundle)?,
+>>>>>>> a515f2f (The verbs of a container's life: create, start, run, state, kill, delete, list, with runc's flags and words, over a state directory that any death leaves whole)
         Command::Features => report::print_json(&features::features())?,
     }
     Ok(ExitCode::SUCCESS)

@@ -9,9 +9,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use airtight_profiles::{Excess, ProfileError};
 use airtight_sandbox::{LaunchError, Outcome};
+use airtight_sys::SysError;
 use serde_json::json;
 
-use crate::args::{Args, LogFormat};
+use crate::args::{Global, LogFormat};
 use crate::document::Problems;
 
 const FAULT: u8 = 1;
@@ -21,8 +22,23 @@ const TIMED_OUT: u8 = 124;
 /// Why a command did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    #[error("--systemd-cgroup: cgroups are made directly, not by systemd\n  fix: leave it out")]
-    SystemdCgroup,
+    // runc's words from here on, which its callers look for.
+    #[error("container does not exist")]
+    NotThere,
+    #[error("container with given ID already exists")]
+    Exists,
+    #[error("invalid container ID format")]
+    Id,
+    #[error("container not running")]
+    NotRunning,
+    #[error("cannot delete container {id} that is not stopped: {status}")]
+    NotStopped { id: String, status: &'static str },
+    #[error("{0}")]
+    Said(String),
+    #[error("another command works on the container")]
+    Busy,
+    #[error("{0}")]
+    Sys(#[from] SysError),
     #[error("{}: {problem}\n  fix: {fix}", path.display())]
     File {
         path: PathBuf,
@@ -37,10 +53,42 @@ pub(crate) enum Failure {
     Beyond(Vec<Excess>),
     #[error(transparent)]
     Refused(#[from] airtight_plan::Refusal),
-    #[error(transparent)]
+    #[error("unable to start container process: {}", launch(.0))]
     Launch(#[from] LaunchError),
     #[error("cannot write to stdout: {0}")]
     Output(io::Error),
+}
+
+impl Failure {
+    pub(crate) fn said(text: &str) -> Self {
+        Self::Said(text.to_owned())
+    }
+
+    /// As Go's programs, and so those that read their messages, have it: without the error's number.
+    pub(crate) fn io(what: &str, error: &io::Error) -> Self {
+        let text = error.to_string();
+        let plain = text.split(" (os error").next().unwrap_or(&text);
+        Self::Said(format!("{what}: {}", plain.to_lowercase()))
+    }
+}
+
+/// What podman and others look for to tell a missing program (127) from one that cannot be executed (126).
+fn launch(error: &LaunchError) -> String {
+    let LaunchError::Exec { program, errno } = error else {
+        return error.to_string();
+    };
+    match errno.desc().to_lowercase() {
+        missing if missing == "no such file or directory" && !program.contains('/') => {
+            format!("exec: {program:?}: executable file not found in $PATH")
+        }
+        missing if missing == "no such file or directory" => {
+            format!("exec: {program:?}: stat {program}: {missing}")
+        }
+        directory if directory == "is a directory" => {
+            format!("exec: {program:?}: {directory}: permission denied")
+        }
+        other => format!("exec: {program:?}: {other}"),
+    }
 }
 
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
@@ -56,7 +104,7 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(FAULT)
 }
 
-pub(crate) fn failure(failure: &Failure, args: &Args) -> ExitCode {
+pub(crate) fn failure(failure: &Failure, args: &Global) -> ExitCode {
     let message = failure.to_string();
     say(&message);
     log(args, "error", &message);
@@ -74,7 +122,7 @@ pub(crate) fn outcome(outcome: Outcome) -> ExitCode {
 }
 
 /// For `--debug`: into the log, else on stderr.
-pub(crate) fn debug(args: &Args, message: &str) {
+pub(crate) fn debug(args: &Global, message: &str) {
     match (&args.log, args.debug) {
         (_, false) => {}
         (Some(_), true) => log(args, "debug", message),
@@ -82,12 +130,24 @@ pub(crate) fn debug(args: &Args, message: &str) {
     }
 }
 
+/// Worth a word and no refusal.
+pub(crate) fn warn(args: &Global, message: &str) {
+    match &args.log {
+        Some(_) => log(args, "warning", message),
+        None => say(message),
+    }
+}
+
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(Failure::Output)
+}
+
 pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     let text =
         serde_json::to_string_pretty(value).map_err(|error| Failure::Output(error.into()))?;
-    io::stdout()
-        .write_all(format!("{text}\n").as_bytes())
-        .map_err(Failure::Output)
+    print(&format!("{text}\n"))
 }
 
 fn say(message: &str) {
@@ -96,7 +156,7 @@ fn say(message: &str) {
 }
 
 /// One line, appended. A log that cannot be written is no reason to hide the error that stderr has, nor to give another.
-fn log(args: &Args, level: &str, message: &str) {
+fn log(args: &Global, level: &str, message: &str) {
     let Some(path) = &args.log else { return };
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -113,6 +173,19 @@ fn log(args: &Args, level: &str, message: &str) {
     if let Err(error) = written {
         say(&format!("--log {}: {error}", path.display()));
     }
+}
+
+/// This moment, to the nanosecond.
+pub(crate) fn now() -> String {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let seconds = time(now);
+    format!(
+        "{}.{:09}Z",
+        seconds.trim_end_matches('Z'),
+        now.subsec_nanos()
+    )
 }
 
 /// RFC 3339 in UTC, by the calendar of days since 1970 (Howard Hinnant's civil_from_days).

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use airtight_plan::HostFacts;
 use airtight_sandbox::{LaunchContext, ProbeInput, launch, probe};
 
-use crate::args::Args;
+use crate::args::Global;
 use crate::bundle::{Bundle, bundle};
 use crate::document::Problems;
 use crate::policy;
@@ -15,7 +15,7 @@ use crate::report::{self, Failure};
 /// Of a config.json. What is larger is not one that anybody wrote.
 const MAX_CONFIG: u64 = 4 << 20;
 
-pub(crate) fn run(args: &Args, dir: &Path, id: &str) -> Result<ExitCode, Failure> {
+pub(crate) fn run(args: &Global, dir: &Path, id: &str) -> Result<ExitCode, Failure> {
     let Bundle {
         mut spec,
         profile,
@@ -121,7 +121,7 @@ fn unmasked(config: &Path, masked: &[PathBuf], facts: &HostFacts) -> Result<(), 
     }
 }
 
-fn state(args: &Args, facts: &HostFacts) -> Result<PathBuf, Failure> {
+fn state(args: &Global, facts: &HostFacts) -> Result<PathBuf, Failure> {
     if let Some(root) = &args.root {
         return Ok(root.clone());
     }

@@ -24,6 +24,12 @@ impl SysError {
         }
     }
 
+    /// There is no such process, any more.
+    #[must_use]
+    pub fn is_no_process(&self) -> bool {
+        self.errno == Errno::ESRCH
+    }
+
     /// `call(args)` failed just now, with the thread's `errno`.
     pub fn last(call: &'static str, args: impl Into<String>) -> Self {
         Self::new(call, args, Errno::last())

@@ -15,6 +15,7 @@ pub mod entry;
 mod error;
 pub mod facts;
 pub mod landlock;
+pub mod lock;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;

@@ -341,6 +341,33 @@ pub fn close_all_but_first(count: u32, keep: &[BorrowedFd<'_>]) -> Result<()> {
     close_from(count.saturating_add(3), keep)
 }
 
+/// Whether a descriptor of this number is open.
+#[must_use]
+pub fn is_open(number: RawFd) -> bool {
+    // SAFETY: F_GETFD reads no memory; an unopened number is an error.
+    unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
+}
+
+/// The effective user of this process.
+#[must_use]
+pub fn effective_uid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+/// When the process of this number started, in clock ticks after boot; `None` for one that is not there or is a zombie.
+#[must_use]
+pub fn start_time(pid: i32) -> Option<u64> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The name in field 2 may hold blanks and brackets.
+    let after_name = stat.iter().rposition(|byte| *byte == b')')?;
+    let rest = std::str::from_utf8(stat.get(after_name + 1..)?).ok()?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?;
+    // Field 22; the state was field 3.
+    let start = fields.nth(22 - 4)?.parse().ok()?;
+    (!matches!(state, "Z" | "X" | "x")).then_some(start)
+}
+
 /// A file in memory with this content, to be read from its start; close-on-exec. It has no end that somebody must read, unlike a pipe.
 ///
 /// # Errors

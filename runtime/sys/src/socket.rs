@@ -51,6 +51,26 @@ pub fn is_unix(fd: impl AsFd) -> Result<bool> {
     }
 }
 
+/// Connects to a listening `AF_UNIX` stream socket by its path, of any length.
+///
+/// # Errors
+/// `connect(2)`'s.
+pub fn connect_unix(path: &std::path::Path) -> Result<OwnedFd> {
+    use std::os::unix::net::UnixStream;
+    let fail = |error: std::io::Error| {
+        let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
+        failed("connect", &format!("{path:?}"), errno)
+    };
+    // An address holds 107 bytes; a descriptor's name in /proc is short.
+    if path.as_os_str().len() < 108 {
+        return UnixStream::connect(path).map(OwnedFd::from).map_err(fail);
+    }
+    let at = crate::directory::open_path_follow(path, nix::fcntl::OFlag::O_PATH)?;
+    UnixStream::connect(format!("/proc/self/fd/{}", at.as_raw_fd()))
+        .map(OwnedFd::from)
+        .map_err(fail)
+}
+
 /// Sends one message with these descriptors. The caller keeps its own copies.
 ///
 /// # Errors

@@ -5,6 +5,13 @@ mod abi;
 mod assemble;
 mod cache;
 mod compile;
+/// The version of libseccomp that compiles the filters.
+#[must_use]
+pub fn library_version() -> Option<(u32, u32, u32)> {
+    let version = libseccomp::ScmpVersion::current().ok()?;
+    Some((version.major, version.minor, version.micro))
+}
+
 #[cfg(test)]
 mod interpret;
 mod stub;

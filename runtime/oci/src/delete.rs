@@ -1,0 +1,223 @@
+//! `delete` and `kill`: the end of a container, and taking back all of it.
+
+use std::time::Duration;
+
+use airtight_plan::bundle::Hook;
+use airtight_sys::SysError;
+use airtight_sys::lock::Patience;
+use airtight_sys::poll::{Watch, poll};
+use airtight_sys::signal::{self, SIGKILL};
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use crate::args::Global;
+use crate::create::run_late;
+use crate::groups;
+use crate::record::{Process, Record};
+use crate::report::{self, Failure};
+use crate::state::{Home, Root, Status};
+
+/// For whoever works on the container: a `create` is done in milliseconds unless a hook takes its time.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) fn delete(global: &Global, id: &str, force: bool) -> Result<(), Failure> {
+    let home = match Root::find(global.root.as_deref())?.home(id) {
+        Err(Failure::NotThere) if force => return Ok(()),
+        home => home?,
+    };
+    let lock = match home.lock(Patience::Upto(PATIENCE)) {
+        Err(Failure::NotThere) if force => return Ok(()),
+        lock => lock?,
+    };
+    let Some(record) = home.read()? else {
+        // Its maker died before it made anything.
+        return home.remove();
+    };
+    match home.status(&record) {
+        Status::Stopped => {}
+        _ if force => kill_all(&record)?,
+        status => {
+            return Err(Failure::NotStopped {
+                id: id.to_owned(),
+                status: status.name(),
+            });
+        }
+    }
+    take_back(global, &home, &record)?;
+    drop(lock);
+    Ok(())
+}
+
+/// Groups, hooks, directory: each may be gone already, so that any death in between leaves something that the next `delete` takes back.
+fn take_back(global: &Global, home: &Home, record: &Record) -> Result<(), Failure> {
+    groups::kill_and_remove(&record.groups)?;
+    after(global, record, &record.poststop, "stopped", None);
+    home.remove()
+}
+
+/// A container that could not be made. The error that matters is told by the caller.
+pub(crate) fn undo(global: &Global, home: &Home, record: &Record) {
+    let undone = kill_all(record).and_then(|()| take_back(global, home, record));
+    if let Err(failure) = undone {
+        report::warn(global, &failure.to_string());
+    }
+}
+
+/// One that ended in the foreground, unless somebody else deleted it meanwhile, and perhaps made another of its name.
+pub(crate) fn ended(global: &Global, home: &Home, record: &Record) {
+    let same = |found: Option<Record>| found.is_some_and(|found| found == *record);
+    let gone = home.lock(Patience::Upto(PATIENCE)).and_then(|lock| {
+        if same(home.read()?) {
+            take_back(global, home, record)?;
+        }
+        drop(lock);
+        Ok(())
+    });
+    match gone {
+        Ok(()) | Err(Failure::NotThere) => {}
+        Err(failure) => report::warn(global, &failure.to_string()),
+    }
+}
+
+pub(crate) fn after(
+    global: &Global,
+    record: &Record,
+    hooks: &[Hook],
+    status: &str,
+    pid: Option<i32>,
+) {
+    if !hooks.is_empty() {
+        let state = record.document.json(status, pid).to_string();
+        run_late(global, hooks, &state, &record.document.bundle);
+    }
+}
+
+/// Its first process, and with it those of its pid namespace.
+fn kill_all(record: &Record) -> Result<(), Failure> {
+    groups::thaw(&record.groups)?;
+    let Some(process) = record.process else {
+        return Ok(());
+    };
+    let Some(pidfd) = open(process)? else {
+        return Ok(());
+    };
+    send(&pidfd, SIGKILL)?;
+    if poll(&mut [Watch::readable(pidfd.as_fd())], Some(PATIENCE))? {
+        Ok(())
+    } else {
+        Err(Failure::said("container init still running"))
+    }
+}
+
+/// `None`: it has ended.
+fn open(process: Process) -> Result<Option<OwnedFd>, Failure> {
+    let pidfd = match signal::pidfd_open(process.pid) {
+        Err(error) if is_gone(&error) => return Ok(None),
+        opened => opened?,
+    };
+    // Asked after it was opened: the descriptor names that process or none.
+    Ok(process.is_alive().then_some(pidfd))
+}
+
+fn send(pidfd: &OwnedFd, number: i32) -> Result<(), Failure> {
+    match signal::pidfd_send_signal(pidfd, number) {
+        Err(error) if !is_gone(&error) => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn is_gone(error: &SysError) -> bool {
+    error.is_no_process()
+}
+
+pub(crate) fn kill(global: &Global, id: &str, signal: &str, all: bool) -> Result<(), Failure> {
+    let home = Root::find(global.root.as_deref())?.home(id)?;
+    let record = home.known()?;
+    let number = signal_number(signal)
+        .ok_or_else(|| Failure::Said(format!("invalid signal: unknown signal {signal:?}")))?;
+    if all {
+        return groups::signal_all(&record.groups, number);
+    }
+    let process = record.process.ok_or(Failure::NotRunning)?;
+    let pidfd = open(process)?.ok_or(Failure::NotRunning)?;
+    if number == SIGKILL {
+        if !record.own_pid_namespace {
+            // No kernel ends the others with it.
+            groups::signal_all(&record.groups, number)?;
+        }
+        send(&pidfd, number)?;
+        // A frozen v1 group would keep it until it thaws.
+        return groups::thaw(&record.groups);
+    }
+    send(&pidfd, number)
+}
+
+/// A name with or without SIG, as kill(1) has them, or a number up to 64.
+pub(crate) fn signal_number(text: &str) -> Option<i32> {
+    const NAMES: [&str; 31] = [
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
+        "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
+        "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+    ];
+    const MIN: i32 = 34;
+    const MAX: i32 = 64;
+    if let Ok(number) = text.parse::<i32>() {
+        return (0..=MAX).contains(&number).then_some(number);
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let name = match name {
+        "IOT" => "ABRT",
+        "CLD" => "CHLD",
+        "POLL" => "IO",
+        name => name,
+    };
+    if let Some(at) = NAMES.iter().position(|known| *known == name) {
+        return i32::try_from(at + 1).ok();
+    }
+    let number = if let Some(rest) = name.strip_prefix("RTMIN") {
+        match rest.strip_prefix('+') {
+            None if rest.is_empty() => MIN,
+            None => return None,
+            Some(more) => MIN.checked_add(i32::from(more.parse::<u8>().ok()?))?,
+        }
+    } else {
+        let rest = name.strip_prefix("RTMAX")?;
+        match rest.strip_prefix('-') {
+            None if rest.is_empty() => MAX,
+            None => return None,
+            Some(less) => MAX.checked_sub(i32::from(less.parse::<u8>().ok()?))?,
+        }
+    };
+    (MIN..=MAX).contains(&number).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_are_named_as_kill_names_them() {
+        for (text, want) in [
+            ("TERM", Some(15)),
+            ("SIGTERM", Some(15)),
+            ("sigkill", Some(9)),
+            ("0", Some(0)),
+            ("64", Some(64)),
+            ("65", None),
+            ("-9", None),
+            ("IOT", Some(6)),
+            ("SYS", Some(31)),
+            ("WINCH", Some(28)),
+            ("RTMIN", Some(34)),
+            ("SIGRTMIN+3", Some(37)),
+            ("RTMAX-1", Some(63)),
+            ("RTMAX", Some(64)),
+            ("RTMIN+31", None),
+            ("RTMIN3", None),
+            ("NO", None),
+            ("", None),
+        ] {
+            assert_eq!(signal_number(text), want, "{text}");
+        }
+    }
+}

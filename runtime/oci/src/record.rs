@@ -1,0 +1,247 @@
+//! What is written down of a container: enough to tell its state, start it, signal it, enter it and take back all of it.
+
+use std::path::PathBuf;
+
+use airtight_plan::bundle::{BundleGroup, Hook};
+use airtight_sandbox::StateDocument;
+use airtight_sys::process::start_time;
+use serde_json::{Value, json};
+
+use crate::groups;
+
+/// A process that cannot be mistaken for a later one of the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    /// Clock ticks after boot.
+    pub(crate) start_time: u64,
+}
+
+impl Process {
+    /// The process of this number now.
+    pub(crate) fn of(pid: i32) -> Option<Self> {
+        start_time(pid).map(|start_time| Self { pid, start_time })
+    }
+
+    /// It is there and more than a zombie.
+    pub(crate) fn is_alive(self) -> bool {
+        start_time(self.pid) == Some(self.start_time)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) document: StateDocument,
+    /// `None` until the container's process is there.
+    pub(crate) process: Option<Process>,
+    pub(crate) rootfs: PathBuf,
+    /// RFC 3339.
+    pub(crate) created: String,
+    /// The config has a process, so that there is something to start.
+    pub(crate) startable: bool,
+    /// Its end is the end of every other process of the container.
+    pub(crate) own_pid_namespace: bool,
+    /// `startContainer` hooks: their failure is an answer to `start`.
+    pub(crate) start_hooks: bool,
+    pub(crate) poststart: Vec<Hook>,
+    pub(crate) poststop: Vec<Hook>,
+    /// Their places only: what was set in them is past.
+    pub(crate) groups: Vec<BundleGroup>,
+}
+
+impl Record {
+    pub(crate) fn is_frozen(&self) -> bool {
+        groups::frozen(&self.groups)
+    }
+
+    pub(crate) fn to_json(&self) -> String {
+        let Self {
+            document,
+            process,
+            rootfs,
+            created,
+            startable,
+            own_pid_namespace,
+            start_hooks,
+            poststart,
+            poststop,
+            groups,
+        } = self;
+        let groups: Vec<Value> = groups
+            .iter()
+            .map(|group| {
+                json!([
+                    group.hierarchy,
+                    group.mount.to_string_lossy(),
+                    group.dir.to_string_lossy()
+                ])
+            })
+            .collect();
+        let mut value = json!({
+            "document": document.json("", None),
+            "rootfs": rootfs.to_string_lossy(),
+            "created": created,
+            "startable": startable,
+            "ownPidNamespace": own_pid_namespace,
+            "startHooks": start_hooks,
+            "poststart": hooks(poststart),
+            "poststop": hooks(poststop),
+            "groups": groups,
+        });
+        if let Some(process) = process {
+            value["process"] = json!([process.pid, process.start_time]);
+        }
+        value.to_string()
+    }
+
+    /// `None` for what this version did not write.
+    pub(crate) fn from_json(value: &Value) -> Option<Self> {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let document = &value["document"];
+        let annotations = document["annotations"].as_object();
+        Some(Self {
+            document: StateDocument {
+                oci_version: text(&document["ociVersion"])?,
+                id: text(&document["id"])?,
+                bundle: text(&document["bundle"])?.into(),
+                annotations: annotations
+                    .into_iter()
+                    .flatten()
+                    .map(|(key, value)| Some((key.clone(), text(value)?)))
+                    .collect::<Option<_>>()?,
+            },
+            process: match &value["process"] {
+                Value::Null => None,
+                pair => Some(Process {
+                    pid: i32::try_from(pair[0].as_i64()?).ok()?,
+                    start_time: pair[1].as_u64()?,
+                }),
+            },
+            rootfs: text(&value["rootfs"])?.into(),
+            created: text(&value["created"])?,
+            startable: value["startable"].as_bool()?,
+            own_pid_namespace: value["ownPidNamespace"].as_bool()?,
+            start_hooks: value["startHooks"].as_bool()?,
+            poststart: hooks_of(&value["poststart"])?,
+            poststop: hooks_of(&value["poststop"])?,
+            groups: value["groups"]
+                .as_array()?
+                .iter()
+                .map(|group| {
+                    Some(BundleGroup {
+                        hierarchy: text(&group[0])?,
+                        mount: text(&group[1])?.into(),
+                        dir: text(&group[2])?.into(),
+                        ..BundleGroup::default()
+                    })
+                })
+                .collect::<Option<_>>()?,
+        })
+    }
+}
+
+fn hooks(hooks: &[Hook]) -> Vec<Value> {
+    hooks
+        .iter()
+        .map(|hook| {
+            json!({
+                "path": hook.path.to_string_lossy(),
+                "args": hook.args,
+                "env": hook.env,
+                "timeout": hook.timeout_seconds,
+            })
+        })
+        .collect()
+}
+
+fn hooks_of(value: &Value) -> Option<Vec<Hook>> {
+    let texts = |value: &Value| {
+        value
+            .as_array()?
+            .iter()
+            .map(|text| text.as_str().map(str::to_owned))
+            .collect::<Option<Vec<_>>>()
+    };
+    value
+        .as_array()?
+        .iter()
+        .map(|hook| {
+            Some(Hook {
+                path: hook["path"].as_str()?.into(),
+                args: texts(&hook["args"])?,
+                env: texts(&hook["env"])?,
+                timeout_seconds: hook["timeout"].as_u64(),
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let hook = Hook {
+            path: "/h".into(),
+            args: vec!["h".into(), "\"x\"".into()],
+            env: vec!["A=B".into()],
+            timeout_seconds: Some(3),
+        };
+        let record = Record {
+            document: StateDocument {
+                oci_version: "1.2.0".into(),
+                id: "c".into(),
+                bundle: "/b".into(),
+                annotations: [("k".to_owned(), "v".to_owned())].into(),
+            },
+            process: Some(Process {
+                pid: 7,
+                start_time: u64::MAX,
+            }),
+            rootfs: "/b/rootfs".into(),
+            created: "2026-01-01T00:00:00.000000001Z".into(),
+            startable: true,
+            own_pid_namespace: false,
+            start_hooks: false,
+            poststart: vec![
+                hook.clone(),
+                Hook {
+                    timeout_seconds: None,
+                    ..hook.clone()
+                },
+            ],
+            poststop: vec![hook],
+            groups: vec![BundleGroup {
+                hierarchy: "cpu,cpuacct".into(),
+                mount: "/sys/fs/cgroup/cpu".into(),
+                dir: "a/b".into(),
+                ..BundleGroup::default()
+            }],
+        };
+        let creating = Record {
+            process: None,
+            groups: Vec::new(),
+            ..record.clone()
+        };
+        for record in [record, creating] {
+            let value = serde_json::from_str(&record.to_json()).unwrap();
+            assert_eq!(Record::from_json(&value), Some(record));
+        }
+        assert_eq!(Record::from_json(&json!({ "document": {} })), None);
+    }
+
+    #[test]
+    fn a_process_is_known_by_its_start() {
+        let own = Process::of(i32::try_from(std::process::id()).unwrap()).unwrap();
+        assert!(own.is_alive());
+        assert!(
+            !Process {
+                start_time: own.start_time + 1,
+                ..own
+            }
+            .is_alive()
+        );
+        assert_eq!(Process::of(i32::MAX), None);
+    }
+}

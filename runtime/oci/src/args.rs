@@ -60,7 +60,7 @@ pub(crate) struct Global {
     #[arg(long, global = true)]
     pub(crate) systemd_cgroup: bool,
     /// Whether failures that a caller without root cannot help are passed over
-    #[arg(long, global = true, value_enum, default_value_t = Rootless::Auto)]
+    #[arg(long, value_enum, default_value_t = Rootless::Auto)]
     pub(crate) rootless: Rootless,
     /// Taken and not used: checkpoints are not offered
     #[arg(long, global = true, hide = true, value_name = "PATH")]

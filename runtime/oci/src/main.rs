@@ -7,6 +7,10 @@
 mod args;
 mod bundle;
 mod bundles;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "exec and update read a part of it each")
+)]
 mod config;
 mod create;
 mod delete;

@@ -77,10 +77,6 @@ impl Root {
         }
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-
     /// Where compiled filters are kept; no container can have this name.
     pub(crate) fn cache(&self) -> PathBuf {
         self.0.join("~cache")

@@ -159,7 +159,12 @@ pub(crate) fn tell(sock: &OwnedFd, message: &Message) -> Result<()> {
 /// `recvmsg(2)`'s; `EBADMSG` for one that is none of these.
 pub(crate) fn hear(sock: &OwnedFd) -> Result<Message> {
     let mut buffer = [0_u8; MESSAGE_MAX];
-    let (length, fds) = recv_fds(sock, &mut buffer, 1)?;
+    let received = match recv_fds(sock, &mut buffer, 1) {
+        // The child ended with a word of ours unread. The kernel says so once, ahead of what the child said last.
+        Err(error) if error.errno == Errno::ECONNRESET => recv_fds(sock, &mut buffer, 1),
+        received => received,
+    };
+    let (length, fds) = received?;
     let Some((tag, rest)) = buffer.get(..length).and_then(<[u8]>::split_first) else {
         return Ok(Message::End);
     };
@@ -235,6 +240,16 @@ mod tests {
             matches!(hear(&parent).unwrap(), Message::NoExec { program, errno: Errno::ENOENT } if program == "/bin/x")
         );
         drop(child);
+        assert!(matches!(hear(&parent).unwrap(), Message::End));
+    }
+
+    #[test]
+    fn a_child_that_did_not_listen_is_heard_to_its_end() {
+        let (parent, child) = seqpacket_pair().unwrap();
+        say(&parent, Word::Recorded(1)).unwrap();
+        tell(&child, &Message::HooksReady).unwrap();
+        drop(child);
+        assert!(matches!(hear(&parent).unwrap(), Message::HooksReady));
         assert!(matches!(hear(&parent).unwrap(), Message::End));
     }
 

@@ -27,16 +27,6 @@ pub(crate) struct Global {
     /// Directory for state [default: /run/airtight as root, else $XDG_RUNTIME_DIR/airtight]; compiled filters are kept in it
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
-<<<<<<< HEAD
-    /// What the payload may do: base, service, jit, build, or a path of a *.profile.toml [default: the annotation
-    /// dev.airtight.profile.v1, else base]
-    #[arg(long, global = true, value_name = "NAME|FILE")]
-    pub(crate) profile: Option<String>,
-    /// Honour config.json as other runtimes do, instead of what airtight allows; the operator's word, never a bundle's
-    #[arg(long, global = true)]
-    pub(crate) compat: bool,
-=======
->>>>>>> a515f2f (The verbs of a container's life: create, start, run, state, kill, delete, list, with runc's flags and words, over a state directory that any death leaves whole)
     /// Append errors to FILE too
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) log: Option<PathBuf>,
@@ -130,15 +120,9 @@ pub(crate) enum Command {
         /// Where to write it
         #[arg(short, long, default_value = ".", value_name = "DIR")]
         bundle: PathBuf,
-<<<<<<< HEAD
-        /// For a user without privileges (with --compat)
-        #[arg(long)]
-        rootless: bool,
-=======
         /// For a caller without root
         #[arg(long = "rootless")]
         for_rootless: bool,
->>>>>>> a515f2f (The verbs of a container's life: create, start, run, state, kill, delete, list, with runc's flags and words, over a state directory that any death leaves whole)
     },
     /// Print what this runtime can do, as features.md of the OCI runtime specification has it
     Features,

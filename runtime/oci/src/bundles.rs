@@ -2,17 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use airtight_plan::bundle::{
-    BundleGroup, CompatOptions, Config, GroupPlan, NamespaceKind, compat, group_plan, warnings,
-};
+use airtight_plan::bundle::{CompatOptions, Config, NamespaceKind, compat, group_plan, warnings};
 use airtight_plan::{ChildStep, Plan};
+use airtight_sandbox::groups::hierarchies;
 use airtight_sandbox::{StateDocument, compat_facts};
 use airtight_sys::process;
 
 use crate::args::{CreateArgs, Global, Rootless};
+use crate::config;
 use crate::record::Record;
 use crate::report::{self, Failure};
-use crate::{config, groups};
 
 /// What the process does once everything is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +51,7 @@ pub(crate) fn prepare(global: &Global, args: &CreateArgs, then: Then) -> Result<
         &args.id,
         global.systemd_cgroup,
         &linux.resources,
-        &groups::hierarchies()?,
+        &hierarchies().map_err(Failure::Groups)?,
         rootless,
     )?;
     for warning in told
@@ -108,20 +107,13 @@ fn record(config: &Config, how: CompatOptions) -> Record {
         start_hooks: !config.hooks.start_container.is_empty(),
         poststart: config.hooks.poststart.clone(),
         poststop: config.hooks.poststop.clone(),
-        groups: places(how.groups),
+        groups: how
+            .groups
+            .groups
+            .into_iter()
+            .map(|group| group.place)
+            .collect(),
     }
-}
-
-fn places(plan: GroupPlan) -> Vec<BundleGroup> {
-    plan.groups
-        .into_iter()
-        .map(|group| BundleGroup {
-            hierarchy: group.hierarchy,
-            mount: group.mount,
-            dir: group.dir,
-            ..BundleGroup::default()
-        })
-        .collect()
 }
 
 /// Without links, as the state document tells it.

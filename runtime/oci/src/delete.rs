@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use airtight_plan::bundle::Hook;
+use airtight_sandbox::groups::Inside;
 use airtight_sys::SysError;
 use airtight_sys::lock::Patience;
 use airtight_sys::poll::{Watch, poll};
@@ -11,7 +12,6 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use crate::args::Global;
 use crate::create::run_late;
-use crate::groups;
 use crate::record::{Process, Record};
 use crate::report::{self, Failure};
 use crate::state::{Home, Root, Status};
@@ -49,14 +49,23 @@ pub(crate) fn delete(global: &Global, id: &str, force: bool) -> Result<(), Failu
 
 /// Groups, hooks, directory: each may be gone already, so that any death in between leaves something that the next `delete` takes back.
 fn take_back(global: &Global, home: &Home, record: &Record) -> Result<(), Failure> {
-    groups::kill_and_remove(&record.groups)?;
+    record
+        .groups()
+        .remove(Inside::Killed)
+        .map_err(Failure::Groups)?;
     after(global, record, &record.poststop, "stopped", None);
     home.remove()
 }
 
 /// A container that could not be made. The error that matters is told by the caller.
 pub(crate) fn undo(global: &Global, home: &Home, record: &Record) {
-    let undone = kill_all(record).and_then(|()| take_back(global, home, record));
+    let undone = if record.process.is_some() {
+        kill_all(record).and_then(|()| take_back(global, home, record))
+    } else {
+        // Groups that were not empty are another's, and what was in ours is gone: either way nothing in them is to be killed.
+        drop(record.groups().remove(Inside::Kept));
+        home.remove()
+    };
     if let Err(failure) = undone {
         report::warn(global, &failure.to_string());
     }
@@ -93,7 +102,7 @@ pub(crate) fn after(
 
 /// Its first process, and with it those of its pid namespace.
 fn kill_all(record: &Record) -> Result<(), Failure> {
-    groups::thaw(&record.groups)?;
+    thaw(record)?;
     let Some(process) = record.process else {
         return Ok(());
     };
@@ -135,20 +144,32 @@ pub(crate) fn kill(global: &Global, id: &str, signal: &str, all: bool) -> Result
     let number = signal_number(signal)
         .ok_or_else(|| Failure::Said(format!("invalid signal: unknown signal {signal:?}")))?;
     if all {
-        return groups::signal_all(&record.groups, number);
+        return signal_all(&record, number);
     }
     let process = record.process.ok_or(Failure::NotRunning)?;
     let pidfd = open(process)?.ok_or(Failure::NotRunning)?;
     if number == SIGKILL {
         if !record.own_pid_namespace {
             // No kernel ends the others with it.
-            groups::signal_all(&record.groups, number)?;
+            signal_all(&record, number)?;
         }
         send(&pidfd, number)?;
         // A frozen v1 group would keep it until it thaws.
-        return groups::thaw(&record.groups);
+        return thaw(&record);
     }
     send(&pidfd, number)
+}
+
+fn thaw(record: &Record) -> Result<(), Failure> {
+    record.groups().thaw().map_err(Failure::Groups)
+}
+
+fn signal_all(record: &Record, number: i32) -> Result<(), Failure> {
+    record
+        .groups()
+        .signal_all(number)
+        .map(drop)
+        .map_err(Failure::Groups)
 }
 
 /// A name with or without SIG, as kill(1) has them, or a number up to 64.

@@ -3,12 +3,9 @@
 use airtight_plan::bundle::{CAPABILITIES, mount_options};
 use serde_json::{Value, json};
 
-<<<<<<< HEAD
-/// Both modes together: what an airtight bundle may not ask for is refused by name, whatever this says.
-=======
 use crate::report::{self, Failure};
 
->>>>>>> a515f2f (The verbs of a container's life: create, start, run, state, kill, delete, list, with runc's flags and words, over a state directory that any death leaves whole)
+/// Both modes together: what an airtight bundle may not ask for is refused by name, whatever this says.
 pub(crate) fn features() -> Value {
     json!({
         "ociVersionMin": "1.0.0",
@@ -34,7 +31,6 @@ pub(crate) fn features() -> Value {
     })
 }
 
-<<<<<<< HEAD
 fn seccomp() -> Value {
     json!({
         "enabled": true,
@@ -55,6 +51,18 @@ fn seccomp() -> Value {
             "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
         ],
     })
+}
+
+/// As runc prints it, for callers that read the lines.
+pub(crate) fn version() -> Result<(), Failure> {
+    let mut text = format!(
+        "airtight-runtime version {}\nspec: 1.2.0\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    if let Some((major, minor, micro)) = airtight_sandbox::seccomp::library_version() {
+        text.push_str(&format!("libseccomp: {major}.{minor}.{micro}\n"));
+    }
+    report::print(&text)
 }
 
 #[cfg(test)]
@@ -85,16 +93,4 @@ mod tests {
             assert_eq!(list, sorted, "{pointer}");
         }
     }
-=======
-/// As runc prints it, for callers that read the lines.
-pub(crate) fn version() -> Result<(), Failure> {
-    let mut text = format!(
-        "airtight-runtime version {}\nspec: 1.2.0\n",
-        env!("CARGO_PKG_VERSION")
-    );
-    if let Some((major, minor, micro)) = airtight_sandbox::seccomp::library_version() {
-        text.push_str(&format!("libseccomp: {major}.{minor}.{micro}\n"));
-    }
-    report::print(&text)
->>>>>>> a515f2f (The verbs of a container's life: create, start, run, state, kill, delete, list, with runc's flags and words, over a state directory that any death leaves whole)
 }

@@ -16,7 +16,6 @@ mod create;
 mod delete;
 mod document;
 mod features;
-mod groups;
 mod linux;
 mod list;
 mod mounts;
@@ -49,17 +48,6 @@ fn main() -> ExitCode {
     done.unwrap_or_else(|failure| report::failure(&failure, &args.global))
 }
 
-<<<<<<< HEAD
-fn command(args: &Args) -> Result<ExitCode, Failure> {
-    if args.systemd_cgroup {
-        return Err(Failure::SystemdCgroup);
-    }
-    match &args.command {
-        Command::Run { bundle, id } => return run::run(args, bundle, id),
-        Command::Spec { bundle, rootless } => {
-            template::write(bundle, template::which(args.compat, *rootless))?;
-        }
-=======
 fn command(global: &Global, command: &Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Create(args) => create::create(global, args)?,
@@ -71,8 +59,10 @@ fn command(global: &Global, command: &Command) -> Result<ExitCode, Failure> {
         Command::Delete { force, id } => delete::delete(global, id, *force)?,
         Command::Exec(_) => return Err(Failure::said("exec: not here yet")),
         Command::List { format, quiet } => list::list(global, *format, *quiet)?,
-        Command::Spec { bundle, .. } => template::write(bundle)?,
->>>>>>> a515f2f (The verbs of a container's life: create, start, run, state, kill, delete, list, with runc's flags and words, over a state directory that any death leaves whole)
+        Command::Spec {
+            bundle,
+            for_rootless,
+        } => template::write(bundle, template::which(global.compat, *for_rootless))?,
         Command::Features => report::print_json(&features::features())?,
     }
     Ok(ExitCode::SUCCESS)

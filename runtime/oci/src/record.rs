@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 
-use airtight_plan::bundle::{BundleGroup, Hook};
+use airtight_plan::bundle::{GroupPlace, Hook};
 use airtight_sandbox::StateDocument;
+use airtight_sandbox::groups::Groups;
 use airtight_sys::process::start_time;
 use serde_json::{Value, json};
-
-use crate::groups;
 
 /// A process that cannot be mistaken for a later one of the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,13 +44,12 @@ pub(crate) struct Record {
     pub(crate) start_hooks: bool,
     pub(crate) poststart: Vec<Hook>,
     pub(crate) poststop: Vec<Hook>,
-    /// Their places only: what was set in them is past.
-    pub(crate) groups: Vec<BundleGroup>,
+    pub(crate) groups: Vec<GroupPlace>,
 }
 
 impl Record {
-    pub(crate) fn is_frozen(&self) -> bool {
-        groups::frozen(&self.groups)
+    pub(crate) fn groups(&self) -> Groups {
+        Groups::new(self.groups.clone())
     }
 
     pub(crate) fn to_json(&self) -> String {
@@ -128,11 +126,10 @@ impl Record {
                 .as_array()?
                 .iter()
                 .map(|group| {
-                    Some(BundleGroup {
+                    Some(GroupPlace {
                         hierarchy: text(&group[0])?,
                         mount: text(&group[1])?.into(),
                         dir: text(&group[2])?.into(),
-                        ..BundleGroup::default()
                     })
                 })
                 .collect::<Option<_>>()?,
@@ -212,11 +209,10 @@ mod tests {
                 },
             ],
             poststop: vec![hook],
-            groups: vec![BundleGroup {
+            groups: vec![GroupPlace {
                 hierarchy: "cpu,cpuacct".into(),
                 mount: "/sys/fs/cgroup/cpu".into(),
                 dir: "a/b".into(),
-                ..BundleGroup::default()
             }],
         };
         let creating = Record {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use airtight_profiles::{Excess, ProfileError};
-use airtight_sandbox::{LaunchError, Outcome};
+use airtight_sandbox::{Cause, LaunchError, Outcome};
 use airtight_sys::SysError;
 use serde_json::json;
 
@@ -39,6 +39,8 @@ pub(crate) enum Failure {
     Busy,
     #[error("{0}")]
     Sys(#[from] SysError),
+    #[error("cgroups: {0}")]
+    Groups(Cause),
     #[error("{}: {problem}\n  fix: {fix}", path.display())]
     File {
         path: PathBuf,

@@ -218,7 +218,8 @@ impl Home {
             Status::Stopped
         } else if self.fifo().exists() {
             Status::Created
-        } else if record.is_frozen() {
+        } else if record.groups().is_frozen().unwrap_or(false) {
+            // A freezer that cannot be asked stops nobody.
             Status::Paused
         } else {
             Status::Running

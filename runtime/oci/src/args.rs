@@ -109,6 +109,7 @@ pub(crate) enum Command {
     Exec(Box<ExecArgs>),
     /// List the containers below --root
     List {
+        /// How to print them
         #[arg(short, long, value_enum, default_value_t = ListFormat::Table)]
         format: ListFormat,
         /// Ids only

@@ -3,6 +3,7 @@
 use airtight_plan::bundle::{CAPABILITIES, mount_options};
 use serde_json::{Value, json};
 
+use crate::config::seccomp;
 use crate::report::{self, Failure};
 
 /// Both modes together: what an airtight bundle may not ask for is refused by name, whatever this says.
@@ -17,7 +18,7 @@ pub(crate) fn features() -> Value {
             "capabilities": &CAPABILITIES[..],
             // Limits of the rdma controller are v1's and v2's; scopes need a systemd, and are asked of it where there is one.
             "cgroup": { "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true },
-            "seccomp": seccomp(),
+            "seccomp": seccomp::features(&airtight_sandbox::seccomp::supported_flags()),
             "apparmor": { "enabled": true },
             "selinux": { "enabled": true },
             "intelRdt": { "enabled": false },
@@ -28,28 +29,6 @@ pub(crate) fn features() -> Value {
         },
         // None of ours changes what a container may do to the host.
         "potentiallyUnsafeConfigAnnotations": [],
-    })
-}
-
-fn seccomp() -> Value {
-    json!({
-        "enabled": true,
-        "actions": [
-            "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_LOG",
-            "SCMP_ACT_NOTIFY", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP",
-        ],
-        "operators": [
-            "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE",
-        ],
-        "archs": [
-            "SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", "SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64",
-        ],
-        "knownFlags": [
-            "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
-        ],
-        "supportedFlags": [
-            "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
-        ],
     })
 }
 

@@ -38,6 +38,22 @@ pub enum Notify {
 /// # Errors
 /// `EINVAL` for a program that the kernel does not take, `EACCES` without `no_new_privs`.
 pub fn install(program: &[Insn], notify: Notify) -> Result<Option<OwnedFd>> {
+    // While the supervisor looks at a call, only a fatal signal may interrupt it: else a signal handler without SA_RESTART
+    // (Go's preemption) makes the payload repeat the call for ever. Since 5.19; older kernels answer EINVAL.
+    const WAIT: u64 = libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    match install_flagged(program, notify, WAIT) {
+        Err(err) if err.errno == Errno::EINVAL && notify == Notify::Yes => {
+            install_flagged(program, notify, 0)
+        }
+        other => other,
+    }
+}
+
+/// The same with `SECCOMP_FILTER_FLAG_*` as they are given; `WAIT_KILLABLE_RECV` counts with a listener only.
+///
+/// # Errors
+/// As [`install`]'s; `EINVAL` also for a flag that the kernel does not know.
+pub fn install_flagged(program: &[Insn], notify: Notify, flags: u64) -> Result<Option<OwnedFd>> {
     let len = u16::try_from(program.len())
         .map_err(|_| failed("seccomp", program.len(), Errno::EINVAL))?;
     let prog = libc::sock_fprog {
@@ -45,23 +61,38 @@ pub fn install(program: &[Insn], notify: Notify) -> Result<Option<OwnedFd>> {
         filter: program.as_ptr().cast::<libc::sock_filter>().cast_mut(),
     };
     match notify {
-        Notify::No => load(&prog, 0).map(|_| None),
+        Notify::No => {
+            load(&prog, flags & !libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV).map(|_| None)
+        }
         Notify::Yes => {
-            // While the supervisor looks at a call, only a fatal signal may interrupt it: else a signal handler without SA_RESTART
-            // (Go's preemption) makes the payload repeat the call for ever. Since 5.19; older kernels answer EINVAL.
-            let with_listener = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
-            let fd = match load(
-                &prog,
-                with_listener | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
-            ) {
-                Err(err) if err.errno == Errno::EINVAL => load(&prog, with_listener)?,
-                other => other?,
-            };
+            let fd = load(&prog, flags | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)?;
             let fd = RawFd::try_from(fd).map_err(|_| failed("seccomp", fd, Errno::EBADF))?;
             // SAFETY: with NEW_LISTENER a result that is not negative is a descriptor that the kernel has just made for us alone.
             Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }))
         }
     }
+}
+
+/// Whether the kernel knows these flags of filters: asked with no program, which it looks at after them.
+#[must_use]
+pub fn flag_available(flags: u64) -> bool {
+    let asked = if flags & libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV == 0 {
+        flags
+    } else {
+        // One without a listener is refused whatever the kernel knows.
+        flags | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER
+    };
+    let program = std::ptr::null::<libc::sock_fprog>();
+    // SAFETY: the kernel reads at the pointer if at all, finds that it is null, and answers EFAULT.
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            asked,
+            program,
+        )
+    };
+    ret < 0 && Errno::last() == Errno::EFAULT
 }
 
 fn load(prog: &libc::sock_fprog, flags: libc::c_ulong) -> Result<libc::c_long> {

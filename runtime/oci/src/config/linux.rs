@@ -1,4 +1,4 @@
-//! `linux`, without its resources and its filter.
+//! `linux`, without its resources and its filter's rules.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use airtight_plan::bundle::{
     TimeOffset,
 };
 
-use super::{asked, mappings, resources};
+use super::{asked, mappings, resources, seccomp};
 use crate::document::{Object, Problems};
 
 /// `PER_LINUX32`.
@@ -27,7 +27,9 @@ pub(super) fn linux(mut object: Object, problems: &mut Problems) -> LinuxConfig 
             .map(|object| resources::resources(object, problems))
             .unwrap_or_default(),
         rootfs_propagation: propagation(linux, problems),
-        seccomp: None,
+        seccomp: linux
+            .object("seccomp", problems)
+            .and_then(|mut object| seccomp::seccomp(&mut object, problems)),
         masked_paths: paths(linux, "maskedPaths", problems),
         readonly_paths: paths(linux, "readonlyPaths", problems),
         mount_label: linux.text("mountLabel", problems).unwrap_or_default(),

@@ -4,6 +4,7 @@
 mod linux;
 mod process;
 mod resources;
+pub(crate) mod seccomp;
 
 use std::path::{Path, PathBuf};
 

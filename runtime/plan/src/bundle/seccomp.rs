@@ -6,6 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use airtight_profiles::ArgCondition;
 
+/// What `flags` may name, with the bits of `seccomp(2)`. The process has one thread, so that there is none to bring in step.
+pub const SECCOMP_FLAGS: [(&str, u64); 4] = [
+    ("SECCOMP_FILTER_FLAG_LOG", 1 << 1),
+    ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", 1 << 2),
+    ("SECCOMP_FILTER_FLAG_TSYNC", 0),
+    ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", 1 << 5),
+];
+
 /// `linux.seccomp`, checked. Its digest is the key of the compiled program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeccompProfile {

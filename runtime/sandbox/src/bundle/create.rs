@@ -109,6 +109,9 @@ fn launch<'a>(
         .iter()
         .find_map(|step| match step {
             ChildStep::Seccomp(filter) => Some(seccomp::program(filter, &context.launch.cache_dir)),
+            ChildStep::Bundle(BundleStep::SeccompProfile(profile)) => {
+                Some(seccomp::profile_program(profile, &context.launch.cache_dir))
+            }
             _ => None,
         })
         .transpose()

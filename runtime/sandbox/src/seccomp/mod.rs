@@ -5,15 +5,14 @@ mod abi;
 mod assemble;
 mod cache;
 mod compile;
-/// The version of libseccomp that compiles the filters.
-#[must_use]
-pub fn library_version() -> Option<(u32, u32, u32)> {
-    let version = libseccomp::ScmpVersion::current().ok()?;
-    Some((version.major, version.minor, version.micro))
-}
-
+mod condition;
 #[cfg(test)]
 mod interpret;
+mod order;
+mod profile;
+#[cfg(test)]
+mod profile_tests;
+mod search;
 mod stub;
 #[cfg(test)]
 mod tests;
@@ -21,6 +20,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 use airtight_plan::SeccompFilter;
+use airtight_plan::bundle::{SECCOMP_FLAGS, SeccompAction, SeccompProfile};
 use airtight_sys::seccomp::{Insn, Notify};
 
 pub(crate) use stub::{stub, stub_length};
@@ -42,11 +42,17 @@ pub(crate) mod opcode {
 /// What a program answers: `SECCOMP_RET_*`.
 pub(crate) mod action {
     pub(crate) const KILL_PROCESS: u32 = 0x8000_0000;
+    pub(crate) const KILL_THREAD: u32 = 0;
+    pub(crate) const TRAP: u32 = 0x0003_0000;
+    /// With the number in the low half.
+    pub(crate) const ERRNO: u32 = 0x0005_0000;
+    /// With the tracer's message in the low half.
+    pub(crate) const TRACE: u32 = 0x7ff0_0000;
+    pub(crate) const LOG: u32 = 0x7ffc_0000;
     pub(crate) const USER_NOTIF: u32 = 0x7fc0_0000;
     pub(crate) const ALLOW: u32 = 0x7fff_0000;
-    /// `SECCOMP_RET_ERRNO` with the number in the low half.
-    pub(crate) const EPERM: u32 = 0x0005_0000 + 1;
-    pub(crate) const ENOSYS: u32 = 0x0005_0000 + 38;
+    pub(crate) const EPERM: u32 = ERRNO + 1;
+    pub(crate) const ENOSYS: u32 = ERRNO + 38;
 }
 
 /// A filter ready to load.
@@ -54,6 +60,8 @@ pub(crate) mod action {
 pub struct Program {
     insns: Vec<Insn>,
     notify: Notify,
+    /// `SECCOMP_FILTER_FLAG_*` that a caller asked for.
+    flags: u64,
 }
 
 impl Program {
@@ -63,10 +71,16 @@ impl Program {
         &self.insns
     }
 
-    /// Whether the supervisor is told of some calls, so that there must be a listener.
+    /// Whether somebody is told of some calls, so that there must be a listener.
     #[must_use]
     pub fn notify(&self) -> Notify {
         self.notify
+    }
+
+    /// What `airtight_sys::seccomp::install_flagged` takes besides.
+    #[must_use]
+    pub fn flags(&self) -> u64 {
+        self.flags
     }
 }
 
@@ -94,19 +108,76 @@ pub enum SeccompError {
 /// # Errors
 /// A rule names no system call, or the program is longer than the kernel takes.
 pub fn program(filter: &SeccompFilter, cache_dir: &Path) -> Result<Program, SeccompError> {
-    let digest = filter.digest();
-    let path = cache::path(cache_dir, &digest);
-    let notify = if filter.notify.is_empty() {
-        Notify::No
-    } else {
-        Notify::Yes
-    };
-    if let Some(insns) = cache::read(&path, &digest) {
-        return Ok(Program { insns, notify });
+    let insns = kept(&filter.digest(), cache_dir, || {
+        compile::compile(filter, abi::NATIVE)
+    })?;
+    Ok(Program {
+        insns,
+        notify: notify(!filter.notify.is_empty()),
+        flags: 0,
+    })
+}
+
+/// The program of a caller's `profile`, kept in the same way.
+///
+/// # Errors
+/// The program is longer than the kernel takes.
+pub fn profile_program(
+    profile: &SeccompProfile,
+    cache_dir: &Path,
+) -> Result<Program, SeccompError> {
+    let insns = kept(&profile::digest(profile), cache_dir, || {
+        profile::compile(profile)
+    })?;
+    let notifies = profile
+        .syscalls
+        .iter()
+        .any(|rule| rule.action == SeccompAction::Notify);
+    let flags = SECCOMP_FLAGS
+        .iter()
+        .filter(|(name, _)| profile.flags.iter().any(|asked| asked == name))
+        .fold(0, |flags, (_, bit)| flags | bit);
+    Ok(Program {
+        insns,
+        notify: notify(notifies),
+        flags,
+    })
+}
+
+/// The version of libseccomp whose tables name the calls.
+#[must_use]
+pub fn library_version() -> Option<(u32, u32, u32)> {
+    let version = libseccomp::ScmpVersion::current().ok()?;
+    Some((version.major, version.minor, version.micro))
+}
+
+/// Those of [`SECCOMP_FLAGS`] that this kernel takes.
+#[must_use]
+pub fn supported_flags() -> Vec<&'static str> {
+    SECCOMP_FLAGS
+        .iter()
+        .filter(|(_, bit)| airtight_sys::seccomp::flag_available(*bit))
+        .map(|(name, _)| *name)
+        .collect()
+}
+
+/// From the cache, or made and left there.
+fn kept(
+    digest: &str,
+    cache_dir: &Path,
+    make: impl FnOnce() -> Result<Vec<Insn>, SeccompError>,
+) -> Result<Vec<Insn>, SeccompError> {
+    let path = cache::path(cache_dir, digest);
+    if let Some(insns) = cache::read(&path, digest) {
+        return Ok(insns);
     }
-    let insns = compile::compile(filter, abi::NATIVE)?;
-    drop(cache::write(&path, &digest, &insns));
-    Ok(Program { insns, notify })
+    let insns = make()?;
+    drop(cache::write(&path, digest, &insns));
+    Ok(insns)
+}
+
+fn notify(some: bool) -> Notify {
+    if some { Notify::Yes } else { Notify::No }
 }
 
 /// Compiles ahead, at build or installation.

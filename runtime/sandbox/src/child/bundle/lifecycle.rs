@@ -138,10 +138,6 @@ impl Child<'_> {
         }
         Ok(())
     }
-
-    pub(in crate::child) fn seccomp_profile(&mut self) -> Result<()> {
-        Err(Failure::Said("not carried out yet".into()))
-    }
 }
 
 /// As pid 1 of a namespace it would be deaf to a signal that nobody handles: one that would end any other process ends this one, as it ends those of

@@ -5,6 +5,7 @@ mod below;
 mod cgroup_view;
 mod console;
 mod copy_up;
+mod filter;
 mod home;
 mod lifecycle;
 mod masks;

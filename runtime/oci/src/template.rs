@@ -48,7 +48,7 @@ pub(crate) fn write(dir: &Path, which: Template) -> Result<(), Failure> {
         .map_err(fail)
 }
 
-fn template(which: Template) -> Value {
+pub(crate) fn template(which: Template) -> Value {
     match which {
         Template::Airtight => airtight(),
         Template::Compat => compat(None),

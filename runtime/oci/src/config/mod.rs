@@ -200,3 +200,6 @@ fn asked(path: Option<PathBuf>) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod plan_tests;

@@ -196,6 +196,14 @@ pub(crate) fn check_process(process: &ProcessConfig, facts: &CompatFacts) -> Res
     if texts.clone().any(|text| text.contains('\0')) {
         return refuse("args", "holds a zero byte", "leave it out of args and env");
     }
+    let named = |entry: &String| entry.find('=').is_some_and(|at| at > 0);
+    if !process.env.iter().all(named) {
+        return refuse(
+            "env",
+            "holds an entry without a name and `=`",
+            "write NAME=VALUE",
+        );
+    }
     let mut seen = BTreeSet::new();
     for limit in &process.rlimits {
         if !seen.insert(limit.resource) {

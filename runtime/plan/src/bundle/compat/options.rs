@@ -234,3 +234,7 @@ impl Options {
         self.data.retain(|(key, _)| key != word);
     }
 }
+
+#[cfg(test)]
+#[path = "options_tests.rs"]
+mod tests;

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use airtight_plan::Plan;
 use airtight_plan::bundle::{
-    BundleGroup, CompatFacts, CompatOptions, ExecOptions, GroupPlan, compat, exec, inherit,
+    BundleGroup, CompatFacts, CompatOptions, ExecOptions, GroupPlace, GroupPlan, compat, exec,
+    inherit,
 };
 use serde_json::{Value, json};
 
@@ -43,12 +44,18 @@ fn how() -> CompatOptions {
     }
 }
 
+fn place() -> GroupPlace {
+    GroupPlace {
+        hierarchy: "pids".into(),
+        mount: "/sys/fs/cgroup/pids".into(),
+        dir: "box".into(),
+    }
+}
+
 fn groups() -> GroupPlan {
     GroupPlan {
         groups: vec![BundleGroup {
-            hierarchy: "pids".into(),
-            mount: "/sys/fs/cgroup/pids".into(),
-            dir: "box".into(),
+            place: place(),
             controllers: Vec::new(),
             inherit: Vec::new(),
             settings: Vec::new(),
@@ -238,7 +245,7 @@ fn executed(container: Value, facts: &CompatFacts) -> Plan {
     let how = ExecOptions {
         id: "box".into(),
         pid: 99,
-        groups: groups(),
+        groups: vec![place()],
         new_keyring: true,
         preserve_fds: 2,
     };

@@ -585,6 +585,8 @@ fn privileged_refused_calls_give_eperm_and_unknown_ones_enosys() {
         (&["tiocsti"], EPERM),
         (&["tiocsti-high-bits"], EPERM),
         (&["tioclinux"], EPERM),
+        (&["setrlimit-core"], EPERM),
+        (&["prlimit-core"], EPERM),
         (&["call", "9999"], ENOSYS),
     ]);
 }

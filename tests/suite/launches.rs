@@ -111,6 +111,39 @@ fn privileged_signals_reach_the_payload_with_their_default_action() {
 }
 
 #[test]
+fn privileged_a_caller_with_low_limits_launches_within_them() {
+    let Some(worlds) = every_caller() else { return };
+    for world in &worlds {
+        let output = world
+            .command("prlimit")
+            .args([
+                "--core=0",
+                "--nproc=3000",
+                "--memlock=65536",
+                "--sigpending=500",
+                "--msgqueue=1000",
+            ])
+            .arg(airtight_tests::binary("airtight"))
+            .args(["run", "test/prober", "--", "read", "/proc/self/limits"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        for (name, limit) in [
+            ("locked memory", "65536"),
+            ("pending signals", "500"),
+            ("msgqueue size", "1000"),
+        ] {
+            let line = text.split("\\n").find(|line| line.contains(name));
+            assert!(
+                line.is_some_and(|line| line.contains(limit)),
+                "{name}: {text}"
+            );
+        }
+    }
+}
+
+#[test]
 fn privileged_a_stderr_that_the_payload_clogs_does_not_stop_the_time_out() {
     let Some(worlds) = every_caller() else { return };
     for world in &worlds {

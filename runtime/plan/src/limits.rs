@@ -145,8 +145,9 @@ pub(crate) fn rlimits(policy: &Policy, facts: &HostFacts) -> Vec<ChildStep> {
         rlimit(Rlimit::Nofile, hard.min(policy.open_files), hard),
         // Counted by user and user namespace, so that the sandbox's processes only.
         rlimit(Rlimit::Nproc, policy.processes, policy.processes),
-        // A core holds the payload's secrets, and core_pattern may name a program of the host.
-        rlimit(Rlimit::Core, 0, 0),
+        // A core holds the payload's secrets, and core_pattern may name a program of the host, which is run as the host's root and whatever the limit is:
+        // but for 1, by which the kernel knows the crash of such a program itself (core(5)). The filter keeps the payload from lowering it.
+        rlimit(Rlimit::Core, 1, 1),
         // What the kernel counts against whoever made the user namespace too: without a bound here one sandbox could use up the host
         // user's own signals, timers, locked memory and message queues. The last two are the kernel's defaults.
         rlimit(Rlimit::Sigpending, SIGNALS, SIGNALS),

@@ -118,6 +118,16 @@ pub fn set_rlimit(resource: Resource, soft: u64, hard: u64) -> Result<()> {
         .map_err(|errno| SysError::new("setrlimit", format!("{resource:?}, {soft}, {hard}"), errno))
 }
 
+/// Sets a resource limit, but no higher than the present hard one, which no process of a user namespace can raise.
+///
+/// # Errors
+/// `getrlimit(2)`'s.
+pub fn lower_rlimit(resource: Resource, soft: u64, hard: u64) -> Result<()> {
+    let (_, most) = nix::sys::resource::getrlimit(resource)
+        .map_err(|errno| SysError::new("getrlimit", format!("{resource:?}"), errno))?;
+    set_rlimit(resource, soft.min(most), hard.min(most))
+}
+
 /// Sets a resource limit by the kernel's number, exactly as it is given.
 ///
 /// # Errors

@@ -69,6 +69,8 @@ pub(crate) fn attempt(name: &str, args: &[&str]) -> Option<Attempt> {
             libc::SYS_ioctl,
             [0, libc::TIOCLINUX as usize, address(c"\x02"), 0, 0, 0],
         ),
+        "setrlimit-core" => (libc::SYS_setrlimit, [4, address(&[0_u64; 2]), 0, 0, 0, 0]),
+        "prlimit-core" => (libc::SYS_prlimit64, [0, 4, address(&[0_u64; 2]), 0, 0, 0]),
         "x32-getpid" => (0x4000_0000 | libc::SYS_getpid, [0; 6]),
         _ => return None,
     };

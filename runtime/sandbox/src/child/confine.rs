@@ -25,7 +25,7 @@ pub(super) fn rlimit(resource: Rlimit, soft: u64, hard: u64) -> Result<()> {
         Rlimit::Msgqueue => Resource::RLIMIT_MSGQUEUE,
         Rlimit::Sigpending => Resource::RLIMIT_SIGPENDING,
     };
-    Ok(process::set_rlimit(resource, soft, hard)?)
+    Ok(process::lower_rlimit(resource, soft, hard)?)
 }
 
 pub(super) fn landlock(rules: &LandlockRules) -> Result<()> {

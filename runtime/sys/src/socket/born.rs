@@ -45,12 +45,13 @@ pub fn raise_open_files() -> Result<u64> {
     set_rlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| hard)
 }
 
-/// No core file: it would hold what passes through this process.
+/// No core file, nor a program that is given one: it would hold what passes through this process. The kernel starts such a program whatever the limit
+/// is, but for 1.
 ///
 /// # Errors
 /// `setrlimit(2)`'s.
 pub fn no_core_file() -> Result<()> {
-    set_rlimit(Resource::RLIMIT_CORE, 0, 0)
+    crate::process::lower_rlimit(Resource::RLIMIT_CORE, 1, 1)
 }
 
 /// Two bytes that nobody can guess.

@@ -231,6 +231,16 @@ pub fn own(parent: impl AsFd, name: &OsStr, uid: u32, gid: u32) -> Result<()> {
     .map_err(failed("fchownat", name))
 }
 
+/// Owner and group of what `fd` refers to (an `O_PATH` descriptor will do).
+///
+/// # Errors
+/// `fchownat(2)`'s.
+pub fn own_opened(fd: impl AsFd, uid: u32, gid: u32) -> Result<()> {
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    fchownat(fd, "", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH)
+        .map_err(|errno| SysError::new("fchownat", format!("{uid}:{gid}"), errno))
+}
+
 /// Mode of a file that was just made here, so that it is no link.
 ///
 /// # Errors

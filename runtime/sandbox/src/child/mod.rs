@@ -259,7 +259,11 @@ fn plan_waits(inputs: &Inputs<'_>) -> bool {
 
 /// The step's name as the plan's JSON has it: the first word of its `Debug`, for messages.
 fn name(step: &ChildStep) -> String {
-    let shown = format!("{step:?}");
+    // Both enums are steps; a bundle's has a name of its own.
+    let shown = match step {
+        ChildStep::Bundle(step) => format!("{step:?}"),
+        other => format!("{other:?}"),
+    };
     let end = shown
         .find(|c: char| !c.is_alphanumeric())
         .unwrap_or(shown.len());
@@ -275,5 +279,7 @@ mod tests {
         assert_eq!(name(&ChildStep::PivotRoot), "PivotRoot");
         assert_eq!(name(&ChildStep::Umask { mask: 0o22 }), "Umask");
         assert_eq!(name(&ChildStep::Canary { probes: vec![] }), "Canary");
+        let bundle = ChildStep::Bundle(airtight_plan::bundle::BundleStep::MoveRoot);
+        assert_eq!(name(&bundle), "MoveRoot");
     }
 }

@@ -95,11 +95,17 @@ impl Child<'_> {
             node.mode & 0o7777,
             (node.major, node.minor),
         ) {
-            Ok(()) => Ok(open::own(&parent, name, node.uid, node.gid)?),
+            // Made as ours; another's is given by descriptor, once it is seen that it is still the node.
+            Ok(()) if (node.uid, node.gid) == (0, 0) => Ok(()),
+            Ok(()) => {
+                let made = right_node(&parent, name, node)?;
+                Ok(open::own_opened(&made, node.uid, node.gid)?)
+            }
+            // One that is there already must be the right one, and no link to one (CVE-2025-31133).
             Err(SysError {
                 errno: Errno::EEXIST,
                 ..
-            }) => accept(&parent, name, node),
+            }) => right_node(&parent, name, node).map(drop),
             Err(error) => Err(error.into()),
         }
     }
@@ -125,11 +131,10 @@ impl Child<'_> {
     }
 }
 
-/// One that is there already must be the right one, and no link to one (CVE-2025-31133).
-fn accept(parent: &OwnedFd, name: &OsStr, node: &NodeStep) -> Result<()> {
+fn right_node(parent: &OwnedFd, name: &OsStr, node: &NodeStep) -> Result<OwnedFd> {
     let there = open::open_name(parent, name)?;
     if is(&there, node)? {
-        Ok(())
+        Ok(there)
     } else {
         Err(Failure::Said(format!(
             "{:?} is in the image already, and is not the device {}:{}",

@@ -20,8 +20,9 @@ const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY);
 /// What the steps that build a bundle's root leave for later ones.
 #[derive(Debug, Default)]
 pub(in crate::child) struct Held {
-    /// Sent trees that were taken, the root among them.
-    pub(super) taken: usize,
+    /// Trees that were taken, the root among them, and whether the parent sent any.
+    taken: usize,
+    sent: bool,
     /// `/dev/null` of the host, proven to be it.
     pub(super) null: Option<OwnedFd>,
     /// An empty read-only tmpfs that covers a directory already.
@@ -61,13 +62,15 @@ impl Child<'_> {
 
     /// The next tree of the parent's, or, where the parent may not copy trees and sent none, our own copy of it in this mount namespace.
     pub(super) fn next_tree(&mut self) -> Result<OwnedFd> {
+        let number = self.held.taken;
         self.held.taken += 1;
         if let Some(tree) = self.sent.next() {
+            self.held.sent = true;
             return Ok(tree);
         }
-        let number = self.held.taken - 1;
         crate::bundle::planned(self.inputs.plan)
             .nth(number)
+            .filter(|_| !self.held.sent)
             .ok_or_else(|| Failure::Said(format!("mount {number} was not sent")))
             .and_then(|sent| {
                 let at = open_path_follow(&sent.source, OFlag::O_PATH)?;

@@ -7,14 +7,11 @@
 mod args;
 mod bundle;
 mod bundles;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "exec and update read a part of it each")
-)]
 mod config;
 mod create;
 mod delete;
 mod document;
+mod exec;
 mod features;
 mod linux;
 mod list;
@@ -45,7 +42,10 @@ fn main() -> ExitCode {
             report::print(&Args::command().render_help().to_string()).map(|()| ExitCode::SUCCESS)
         }
     };
-    done.unwrap_or_else(|failure| report::failure(&failure, &args.global))
+    done.unwrap_or_else(|failure| {
+        let exec = matches!(args.command, Some(Command::Exec(_)));
+        report::failure(&failure, &args.global, exec)
+    })
 }
 
 fn command(global: &Global, command: &Command) -> Result<ExitCode, Failure> {
@@ -57,7 +57,7 @@ fn command(global: &Global, command: &Command) -> Result<ExitCode, Failure> {
         Command::State { id } => list::state(global, id)?,
         Command::Kill { all, id, signal } => delete::kill(global, id, signal, *all)?,
         Command::Delete { force, id } => delete::delete(global, id, *force)?,
-        Command::Exec(_) => return Err(Failure::said("exec: not here yet")),
+        Command::Exec(args) => return exec::exec(global, args),
         Command::List { format, quiet } => list::list(global, *format, *quiet)?,
         Command::Spec {
             bundle,

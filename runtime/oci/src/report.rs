@@ -16,6 +16,8 @@ use crate::args::{Global, LogFormat};
 use crate::document::Problems;
 
 const FAULT: u8 = 1;
+/// Of `exec`, whose other codes are its process's own.
+const EXEC_FAULT: u8 = 255;
 /// As timeout(1). A bundle cannot ask for a time-out, so only a later way of asking could lead here.
 const TIMED_OUT: u8 = 124;
 
@@ -57,6 +59,9 @@ pub(crate) enum Failure {
     Refused(#[from] airtight_plan::Refusal),
     #[error("unable to start container process: {}", launch(.0))]
     Launch(#[from] LaunchError),
+    /// The same of a process that `exec` adds.
+    #[error("exec failed: unable to start container process: {}", launch(.0))]
+    Exec(LaunchError),
     #[error("cannot write to stdout: {0}")]
     Output(io::Error),
 }
@@ -106,11 +111,16 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(FAULT)
 }
 
-pub(crate) fn failure(failure: &Failure, args: &Global) -> ExitCode {
+pub(crate) fn failure(failure: &Failure, args: &Global, exec: bool) -> ExitCode {
     let message = failure.to_string();
     say(&message);
     log(args, "error", &message);
-    ExitCode::from(FAULT)
+    ExitCode::from(match failure {
+        // A shell's codes for a program that is not there, or cannot be executed; runc's for all else.
+        Failure::Exec(error @ LaunchError::Exec { .. }) => error.exit_code(),
+        _ if exec => EXEC_FAULT,
+        _ => FAULT,
+    })
 }
 
 pub(crate) fn outcome(outcome: Outcome) -> ExitCode {

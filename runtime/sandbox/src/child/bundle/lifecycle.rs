@@ -66,7 +66,6 @@ impl Child<'_> {
     }
 
     pub(in crate::child) fn await_start(&mut self) -> Result<()> {
-        // Whatever happens to the parent from here on, this process can be found and ended.
         self.host_pid()?;
         rendezvous::tell(&self.inputs.sock, &Message::Created)?;
         self.created = true;
@@ -115,7 +114,11 @@ impl Child<'_> {
     }
 
     /// The rendezvous and the fifo stay, close-on-exec.
-    pub(in crate::child) fn close_all_but_first(&self, count: u32) -> Result<()> {
+    pub(in crate::child) fn close_all_but_first(&mut self, count: u32) -> Result<()> {
+        if self.inputs.bundle.context.is_some() {
+            // Nothing of the payload's is executed before this process is on disk: the parent wrote it down meanwhile, so this rarely waits.
+            self.host_pid()?;
+        }
         process::refuse_directory_streams()?;
         let fifo = self
             .inputs

@@ -4,9 +4,9 @@ use std::process::Command;
 
 use airtight_tests::{World, binary, repository};
 
-const COMMANDS: [&str; 13] = [
-    "", "build", "run", "plan", "images", "inspect", "rm", "gc", "import", "export", "verify",
-    "profile", "doctor",
+const COMMANDS: [&str; 16] = [
+    "", "build", "run", "plan", "images", "inspect", "rm", "gc", "import", "export", "push",
+    "pull", "copy", "verify", "profile", "doctor",
 ];
 
 fn help(program: &str, command: &str) -> String {

@@ -12,6 +12,7 @@ mod error;
 mod image;
 pub mod layer;
 mod reference;
+pub mod registry;
 pub mod source;
 mod store;
 mod transfer;

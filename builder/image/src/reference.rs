@@ -121,7 +121,7 @@ impl FromStr for Reference {
 }
 
 /// `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`, from distribution-spec.
-fn check_tag(tag: &str) -> Result<(), ()> {
+pub(crate) fn check_tag(tag: &str) -> Result<(), ()> {
     let first = tag
         .chars()
         .next()

@@ -17,6 +17,8 @@ mod launch;
 mod pages;
 mod policy;
 mod profiles;
+mod progress;
+mod registry;
 mod report;
 mod timings;
 
@@ -63,6 +65,9 @@ fn command(mut timings: Timings) -> Result<ExitCode, Failure> {
         Command::Gc(args) => images::gc(&args, &open()?)?,
         Command::Import(args) => images::import(&args, &open()?)?,
         Command::Export(args) => images::export(&args, &open()?)?,
+        Command::Push(args) => registry::push(&args, &open()?)?,
+        Command::Pull(args) => registry::pull(&args, &open()?)?,
+        Command::Copy(args) => registry::copy(&args, &open()?)?,
         Command::Verify(args) => return images::verify(&args, &open()?),
         Command::Profile(command) => profiles::run(&command)?,
         Command::Doctor(args) => return doctor::run(&args),

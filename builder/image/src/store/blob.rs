@@ -61,7 +61,7 @@ impl BlobWriter {
 }
 
 /// Whether what has the name is the blob.
-fn is_whole(path: &Path, digest: &Digest, length: u64) -> bool {
+pub(super) fn is_whole(path: &Path, digest: &Digest, length: u64) -> bool {
     open_regular(path).is_ok_and(|file| {
         let wanted = Descriptor::new("", digest.clone(), length);
         VerifiedReader::new(file, &wanted, STORED).finish().is_ok()
@@ -71,7 +71,7 @@ fn is_whole(path: &Path, digest: &Digest, length: u64) -> bool {
 /// What to do about a blob of the store that is not what it was.
 const STORED: &str = "the blob was changed or damaged: build, import or pull the image again";
 /// And about one that comes from outside.
-const INCOMING: &str =
+pub(super) const INCOMING: &str =
     "the image was changed or damaged on its way, or says what is not so: get it again";
 
 /// Reads a blob; the end of it is only told when digest and size are right.

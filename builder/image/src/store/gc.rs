@@ -50,7 +50,7 @@ impl Store {
     /// # Errors
     /// The file system's, or a damaged image: its name must go first.
     pub fn gc(&self) -> Result<GcReport> {
-        *self.adding.borrow_mut() = None;
+        *self.adding() = None;
         let lock = self.open_lock()?;
         lock.lock().map_err(Error::io(&self.path("lock")))?;
         let mut report = GcReport {

@@ -13,19 +13,21 @@
 mod blob;
 mod gc;
 mod names;
+mod partial;
 mod trees;
 
-use std::cell::RefCell;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
 
 pub use blob::{BlobWriter, VerifiedReader};
 pub use gc::{GcReport, VerifyReport};
 pub use names::Listed;
+pub(crate) use partial::{Kept, Partial};
 pub(crate) use trees::Capped;
 pub use trees::Lease;
 
@@ -34,7 +36,7 @@ pub use trees::Lease;
 pub struct Store {
     root: PathBuf,
     /// Held while something is being added, so that gc does not take a blob whose name is not written yet.
-    adding: RefCell<Option<File>>,
+    adding: Mutex<Option<File>>,
 }
 
 impl Store {
@@ -46,7 +48,7 @@ impl Store {
         let root = std::path::absolute(root).map_err(Error::io(root))?;
         let store = Self {
             root,
-            adding: RefCell::new(None),
+            adding: Mutex::new(None),
         };
         // Before anything is made in it, and after, when it may have been made by somebody else meanwhile.
         let there = store.check()?;
@@ -127,13 +129,18 @@ impl Store {
 
     /// From now until this value goes, gc waits.
     pub(crate) fn add(&self) -> Result<()> {
-        let mut adding = self.adding.borrow_mut();
+        let mut adding = self.adding();
         if adding.is_none() {
             let lock = self.open_lock()?;
             lock.lock_shared().map_err(Error::io(&self.path("lock")))?;
             *adding = Some(lock);
         }
         Ok(())
+    }
+
+    /// What was locked for one that failed is locked still.
+    fn adding(&self) -> MutexGuard<'_, Option<File>> {
+        self.adding.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn open_lock(&self) -> Result<File> {

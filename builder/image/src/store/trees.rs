@@ -97,7 +97,7 @@ impl Store {
             }
             locks.push(lock);
         }
-        *self.adding.borrow_mut() = None;
+        *self.adding() = None;
         Ok(Lease { _locks: locks })
     }
 

@@ -63,6 +63,24 @@ Examples:
   airtight export shop/api oci:out/api:1.2
   airtight export shop/api:1.2 oci-archive:api.tar:1.2";
 
+pub(super) const PUSH: &str = "\
+Examples:
+  airtight push registry.example.org/shop/api:1.2
+  airtight push shop/api:1.2 registry.example.org/shop/api:1.2
+  airtight push oci:out/api:1.2 localhost:5000/api:1.2 --json | jq .sent
+  airtight push --cert-dir ./certs --authfile auth.json shop/api registry.internal:5000/shop/api";
+
+pub(super) const PULL: &str = "\
+Examples:
+  airtight pull registry.example.org/shop/api:1.2
+  airtight pull registry.example.org/base/debian@sha256:d5f1... --name debian:12
+  airtight pull --platform linux/arm64 registry.example.org/shop/api:1.2 --name api:arm64";
+
+pub(super) const COPY: &str = "\
+Examples:
+  airtight copy registry.example.org/ci/api:8f3a registry.example.org/shop/api:1.2
+  airtight copy --all registry.example.org/shop/api:1.2 mirror.internal:5000/shop/api:1.2";
+
 pub(super) const VERIFY: &str = "\
 Examples:
   airtight verify

@@ -3,6 +3,7 @@
 mod build;
 mod examples;
 mod launch;
+mod registry;
 mod store;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use clap::{Parser, Subcommand};
 
 pub(crate) use build::BuildArgs;
 pub(crate) use launch::{LaunchArgs, PlanArgs, RunArgs};
+pub(crate) use registry::{CopyArgs, PullArgs, PushArgs, RegistryArgs};
 pub(crate) use store::{
     DoctorArgs, ExportArgs, GcArgs, ImagesArgs, ImportArgs, InspectArgs, RmArgs, VerifyArgs,
 };
@@ -55,6 +57,9 @@ pub(crate) enum Command {
     Gc(GcArgs),
     Import(ImportArgs),
     Export(ExportArgs),
+    Push(PushArgs),
+    Pull(PullArgs),
+    Copy(CopyArgs),
     Verify(VerifyArgs),
     /// The profiles that come with airtight
     #[command(subcommand, after_help = examples::PROFILE, arg_required_else_help = true, disable_help_subcommand = true)]

@@ -1,0 +1,171 @@
+//! An image of a registry, into the store.
+
+use super::client::Client;
+use super::document::{Document, Kind, Platform};
+use super::report::{Moved, Report, State};
+use super::token::Scope;
+use super::{Registries, RegistryRef, origins, work};
+use crate::descriptor::Descriptor;
+use crate::error::{Error, Result};
+use crate::image::{Image, MAX_DOCUMENT, check_count, compression};
+use crate::reference::Reference;
+use crate::store::Store;
+
+/// Of an image's blobs together, as they come.
+const MAX_IMAGE: u64 = 32 << 30;
+
+impl Registries {
+    /// Fetches what the store lacks of the image, verifies all of it down to the layers' diffIDs, and names it last.
+    ///
+    /// # Errors
+    /// A registry that does not give it, or an image that is not what it should be: nothing of it is named.
+    pub fn pull(
+        &self,
+        store: &Store,
+        from: &RegistryRef,
+        platform: Option<&Platform>,
+        name: Option<&Reference>,
+    ) -> Result<Report> {
+        store.add()?;
+        let name = match name {
+            Some(name) => Some(name.clone()),
+            None => from.name()?,
+        };
+        let platform = platform.cloned().unwrap_or_else(Platform::host);
+        let client = self.client(from.host())?;
+        let scope = Scope {
+            repository: from.repository().to_owned(),
+            push: false,
+            from: None,
+        };
+        let root = client.must(&scope, from)?;
+        let document = match &root.kind {
+            Kind::Manifest { .. } => root.clone(),
+            Kind::Index(_) => client.child(&scope, &root.choose(&platform, from)?)?,
+        };
+        check(&document, from)?;
+        let blobs = document.blobs();
+        self.meter.plan(
+            blobs
+                .iter()
+                .map(Descriptor::size)
+                .fold(0, u64::saturating_add),
+        );
+        let shown = name
+            .as_ref()
+            .map_or_else(|| from.to_string(), ToString::to_string);
+        let mut report = Report::new(shown, document.digest());
+        let results = work::each(self.settings.jobs, &self.meter, &blobs, |blob| {
+            take(store, &client, &scope, blob)
+        })?;
+        results.into_iter().for_each(|moved| report.blob(moved));
+        store.put_blob_bytes(document.bytes())?;
+        let image = store.image(document.digest())?;
+        check_platform(&image, &platform)?;
+        // Where the diffIDs are checked.
+        store.unpacked(&image)?;
+        report.manifest(Moved {
+            digest: document.digest().clone(),
+            media_type: document.media_type().to_owned(),
+            size: document.descriptor().size(),
+            state: State::Received,
+            bytes: document.descriptor().size(),
+        });
+        if let Some(name) = &name {
+            store.tag(name, document.descriptor())?;
+        }
+        Ok(report)
+    }
+}
+
+impl Client {
+    pub(crate) fn must(&self, scope: &Scope, from: &RegistryRef) -> Result<Document> {
+        self.document(scope, &from.wanted())?.ok_or_else(|| {
+            Error::refused(from, "is not in the registry", "check its name and its tag")
+        })
+    }
+
+    /// A manifest that an index names, as long as it says.
+    pub(crate) fn child(&self, scope: &Scope, wanted: &Descriptor) -> Result<Document> {
+        wanted.at_most(MAX_DOCUMENT)?;
+        let fix = "the image is broken in the registry: push it again";
+        let document = self
+            .document(scope, &wanted.digest().to_string())?
+            .ok_or_else(|| {
+                Error::refused(
+                    wanted.digest(),
+                    "is named by an index and is not in the registry",
+                    fix,
+                )
+            })?;
+        if document.descriptor() != wanted {
+            let (found, said) = (document.descriptor(), wanted);
+            let problem = format!(
+                "is {} of {} bytes, and the index says {} of {}",
+                found.media_type(),
+                found.size(),
+                said.media_type(),
+                said.size()
+            );
+            return Err(Error::refused(wanted.digest(), problem, fix));
+        }
+        Ok(document)
+    }
+}
+
+/// Before anything is fetched: an image that the store would not take costs nothing.
+fn check(document: &Document, from: &RegistryRef) -> Result<()> {
+    let bad = |problem: String| Error::refused(from, problem, "name an image, or use another");
+    let Kind::Manifest { config, layers } = &document.kind else {
+        return Err(bad("has an index in an index".to_owned()));
+    };
+    check_count(layers.len(), from)?;
+    config.at_most(MAX_DOCUMENT)?;
+    if let Some(layer) = layers
+        .iter()
+        .find(|layer| compression(layer.media_type()).is_none())
+    {
+        return Err(bad(format!("has a layer of type {}", layer.media_type())));
+    }
+    let total = layers
+        .iter()
+        .try_fold(0u64, |total, layer| total.checked_add(layer.size()));
+    match total {
+        Some(total) if total <= MAX_IMAGE => Ok(()),
+        _ => Err(bad("is larger than 32 GiB".to_owned())),
+    }
+}
+
+fn check_platform(image: &Image, wanted: &Platform) -> Result<()> {
+    let found = format!("{}/{}", image.config.os(), image.config.architecture());
+    let wanted = wanted.to_string();
+    if wanted == found || wanted.starts_with(&format!("{found}/")) {
+        return Ok(());
+    }
+    Err(Error::refused(
+        &image.digest,
+        format!("is for {found}, and {wanted} is wanted"),
+        format!("use an image for {wanted}, or say --platform {found}"),
+    ))
+}
+
+fn take(store: &Store, client: &Client, scope: &Scope, blob: &Descriptor) -> Result<Moved> {
+    let moved = |state, bytes| Moved {
+        digest: blob.digest().clone(),
+        media_type: blob.media_type().to_owned(),
+        size: blob.size(),
+        state,
+        bytes,
+    };
+    let moved = if store.has_whole(blob) {
+        client.http.meter.move_on(blob.size());
+        moved(State::Skipped, 0)
+    } else {
+        let mut partial = store.partial(blob)?;
+        let bytes = client.fetch(scope, &mut partial)?;
+        partial.commit()?;
+        moved(State::Received, bytes)
+    };
+    origins::note(store, blob, client.host(), &scope.repository);
+    Ok(moved)
+}

@@ -1,0 +1,96 @@
+//! The commands that speak to a registry. How, and what is believed of it, is `airtight-image`'s.
+
+use std::time::Duration;
+
+use airtight_image::registry::{Platform, Platforms, Registries, RegistryRef, Report, Settings};
+use airtight_image::{ImageRef, Store};
+
+use crate::args::{CopyArgs, PullArgs, PushArgs, RegistryArgs};
+use crate::ask::Wrong;
+use crate::format;
+use crate::progress;
+use crate::report::{self, Failure};
+
+pub(crate) fn push(args: &PushArgs, store: &Store) -> Result<(), Failure> {
+    let image: ImageRef = args.image.parse()?;
+    let to: RegistryRef = match (&args.to, &image) {
+        (Some(to), _) => to.parse()?,
+        (None, ImageRef::Name(name)) => name.to_string().parse()?,
+        (None, ImageRef::Digest(_) | ImageRef::Layout { .. }) => {
+            return Err(Wrong::new(
+                &args.image,
+                "has no name that says where to",
+                "say it: airtight push IMAGE HOST/NAME:TAG",
+            )
+            .into());
+        }
+    };
+    let digest = store.resolve(&image)?;
+    transfer(&args.registry, |registries| {
+        registries.push(store, &digest, &to)
+    })
+}
+
+pub(crate) fn pull(args: &PullArgs, store: &Store) -> Result<(), Failure> {
+    let from: RegistryRef = args.from.parse()?;
+    let name = args.name.as_deref().map(str::parse).transpose()?;
+    let platform = platform(args.platform.as_deref())?;
+    transfer(&args.registry, |registries| {
+        registries.pull(store, &from, platform.as_ref(), name.as_ref())
+    })
+}
+
+pub(crate) fn copy(args: &CopyArgs, store: &Store) -> Result<(), Failure> {
+    let (from, to): (RegistryRef, RegistryRef) = (args.from.parse()?, args.to.parse()?);
+    let platforms = if args.all {
+        Platforms::All
+    } else {
+        Platforms::One(platform(args.platform.as_deref())?.unwrap_or_else(Platform::host))
+    };
+    transfer(&args.registry, |registries| {
+        registries.copy(store, &from, &to, &platforms)
+    })
+}
+
+fn platform(text: Option<&str>) -> Result<Option<Platform>, Failure> {
+    Ok(text.map(str::parse).transpose()?)
+}
+
+fn transfer(
+    args: &RegistryArgs,
+    work: impl FnOnce(&Registries) -> airtight_image::Result<Report>,
+) -> Result<(), Failure> {
+    let registries = Registries::new(Settings {
+        cert_dir: args.cert_dir.clone(),
+        authfile: args.authfile.clone(),
+        insecure: args.insecure_registry.clone(),
+        patience: Duration::from_secs(args.timeout),
+        retries: args.retry,
+        jobs: usize::from(args.jobs),
+        env: |name| std::env::var_os(name),
+    })?;
+    let shown = !args.quiet && !args.json;
+    let done = progress::during(shown, registries.meter(), || work(&registries))?;
+    if args.json {
+        return report::print_json(&done);
+    }
+    if shown {
+        report::say(&summary(&done));
+    }
+    report::print(&format!("{} {}\n", done.digest, done.reference))
+}
+
+/// What went over the wire, and what need not.
+fn summary(report: &Report) -> String {
+    let parts: Vec<String> = [
+        ("received", report.received),
+        ("sent", report.sent),
+        ("mounted", report.mounted),
+        ("skipped", report.skipped),
+    ]
+    .iter()
+    .filter(|(_, bytes)| *bytes > 0)
+    .map(|(word, bytes)| format!("{word} {}", format::bytes(*bytes)))
+    .collect();
+    parts.join(", ")
+}

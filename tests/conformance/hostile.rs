@@ -6,7 +6,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use airtight_tests::{Ran, wait_until};
@@ -24,8 +24,10 @@ struct Trap {
 const PRECIOUS: &str = "of the host\n";
 
 impl Trap {
-    fn lay(place: &Place, name: &str) -> Self {
-        let dir = place.path(name);
+    fn lay(place: &Place) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = place.path(format!("trap{number}"));
         fs::create_dir(&dir).unwrap();
         fs::write(dir.join("file"), PRECIOUS).unwrap();
         fs::create_dir(dir.join("sub")).unwrap();
@@ -88,7 +90,7 @@ fn each_way(
     judge: impl Fn(&Container<'_>, &Ran),
 ) {
     for way in 0..2 {
-        let trap = Trap::lay(place, &format!("trap{}-{way}", link.replace('/', "-")));
+        let trap = Trap::lay(place);
         let container = place.container(|config| {
             trap.watch(config);
             edit(config);
@@ -153,7 +155,7 @@ fn privileged_the_images_null_device_masks_nothing() {
         .differs("runc", "1.1 takes the container's")
         .differs("crun", "takes the container's")
         .holds(|place| {
-            let trap = Trap::lay(place, "trap");
+            let trap = Trap::lay(place);
             for null in ["file", "link", "device"] {
                 let container = place.container(|config| {
                     trap.watch(config);
@@ -182,7 +184,7 @@ fn privileged_the_images_null_device_masks_nothing() {
         .differs("runc", "leaves what is there")
         .differs("crun", "leaves what is there")
         .holds(|place| {
-            let trap = Trap::lay(place, "trap");
+            let trap = Trap::lay(place);
             for link in [false, true] {
                 let container = place.container(|config| {
                     let mounts = config["mounts"].as_array_mut().unwrap();
@@ -308,7 +310,7 @@ fn privileged_the_working_directory_is_made_inside() {
         };
         // It may be refused: runc makes no directory through such a link.
         each_way(place, "link", cwd, |_, _| {});
-        let trap = Trap::lay(place, "trap");
+        let trap = Trap::lay(place);
         for number in 3..24 {
             let up = format!("/proc/self/fd/{number}");
             let container = place.container(|config| {
@@ -372,7 +374,7 @@ fn privileged_a_swapped_directory_leads_nowhere() {
         let source = place.path("source");
         fs::create_dir(&source).unwrap();
         fs::write(source.join("file"), "").unwrap();
-        let trap = Trap::lay(place, "trap");
+        let trap = Trap::lay(place);
         let volume = place.path("volume");
         fs::create_dir_all(volume.join("dir")).unwrap();
         symlink(&trap.dir, volume.join("link")).unwrap();

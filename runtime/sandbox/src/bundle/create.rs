@@ -10,12 +10,12 @@ use airtight_sys::{SysError, namespace, process, pty, signal, socket};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-use super::{BundleContext, Console, run_hooks};
+use super::{BundleContext, Console, filter, run_hooks};
 use crate::error::Cause;
 use crate::parent::{Parent, Process};
 use crate::rendezvous::{self, Message, Word};
 use crate::supervise::{self, Running, Signals, kill_and_reap};
-use crate::{LaunchError, Outcome, seccomp};
+use crate::{LaunchError, Outcome};
 
 /// A process of a container, as the host sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,22 +103,11 @@ fn launch<'a>(
     process::fill_standard_streams().map_err(LaunchError::at("standard streams"))?;
     // The child is a fork of this process.
     namespace::assert_single_threaded().map_err(LaunchError::at("clone"))?;
-    // Ahead of the clone: compiling takes longer than all the rest, and what is compiled is kept.
-    let program = plan
-        .child
-        .iter()
-        .find_map(|step| match step {
-            ChildStep::Seccomp(filter) => Some(seccomp::program(filter, &context.launch.cache_dir)),
-            ChildStep::Bundle(BundleStep::SeccompProfile(profile)) => {
-                Some(seccomp::profile_program(profile, &context.launch.cache_dir))
-            }
-            _ => None,
-        })
-        .transpose()
-        .map_err(LaunchError::at("seccomp"))?;
+    let program = filter::program(plan, &context.launch)?;
     let mut parent =
         Parent::new(plan, &context.launch, program, None).map_err(LaunchError::at("rendezvous"))?;
     parent.bundle.context = Some(context);
+    parent.bundle.listener = filter::listener(plan)?;
     for step in &plan.parent {
         if *step != ParentStep::Supervise {
             parent.apply(step)?;

@@ -2,6 +2,7 @@
 
 mod create;
 mod facts;
+mod filter;
 pub mod groups;
 mod hooks;
 mod limits;
@@ -89,6 +90,8 @@ pub(crate) struct Side<'a> {
     hooks: Vec<Hook>,
     /// Opened for the child to join.
     pub(crate) groups: Vec<OwnedFd>,
+    /// Connected to who answers for a caller's filter.
+    pub(crate) listener: Option<OwnedFd>,
     /// What the launch went on without.
     pub(crate) warnings: Vec<String>,
 }

@@ -1,20 +1,116 @@
-//! A caller's own filter, right before its program.
+//! A caller's own filter, right before its program, and the courier of its listener.
 
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use airtight_plan::bundle::SeccompListener;
 use airtight_sys::seccomp::{self, Notify};
+use airtight_sys::{process, socket};
+use serde_json::json;
 
 use super::super::{Child, Failure, Result};
+use super::lifecycle;
+use crate::rendezvous::{self, Message};
+
+/// The courier looks for the listener this often.
+const LOOK: Duration = Duration::from_micros(20);
+
+/// Between the process that loads the filter and its courier: neither makes a system call for the other, which the filter could refuse.
+#[derive(Debug, Default)]
+struct Handover {
+    listener: OnceLock<OwnedFd>,
+    delivered: AtomicBool,
+}
 
 impl Child<'_> {
     /// What comes after it is under it.
-    pub(in crate::child) fn seccomp_profile(&mut self) -> Result<()> {
+    pub(in crate::child) fn seccomp_profile(
+        &mut self,
+        listener: Option<&SeccompListener>,
+    ) -> Result<()> {
         self.reset_signals()?;
         let Some(program) = self.inputs.program else {
             return Err(Failure::Said("no program was compiled".into()));
         };
-        if program.notify() == Notify::Yes {
-            return Err(Failure::Said("a listener is not carried out yet".into()));
+        let handover = match (program.notify(), listener) {
+            (Notify::Yes, Some(listener)) => Some(self.courier(listener)?),
+            (Notify::No, _) => None,
+            (Notify::Yes, None) => {
+                return Err(Failure::Said("the filter tells nobody".into()));
+            }
+        };
+        let made = seccomp::install_flagged(program.insns(), program.notify(), program.flags())?;
+        if let (Some(handover), Some(made)) = (handover, made) {
+            // Nobody waits in it, so that setting it wakes nobody.
+            drop(handover.listener.set(made));
+            while !handover.delivered.load(Ordering::Acquire) {
+                std::hint::spin_loop();
+            }
         }
-        seccomp::install_flagged(program.insns(), program.notify(), program.flags())?;
         Ok(())
     }
+
+    /// A thread that the filter does not hold: it sends the listener to its path's other end, with the state of the container, however much the filter
+    /// refuses or hands over. The exec ends it.
+    fn courier(&mut self, listener: &SeccompListener) -> Result<Arc<Handover>> {
+        let pid = self.host_pid()?;
+        let status = if self.created { "created" } else { "creating" };
+        let state = self.context()?.document.json(status, Some(pid));
+        let letter = json!({
+            "ociVersion": state.get("ociVersion"),
+            "fds": ["seccompFd"],
+            "pid": pid,
+            "metadata": listener.metadata,
+            "state": state,
+        })
+        .to_string();
+        let to = self.inputs.bundle.listener.as_ref();
+        let to = copy(to.ok_or_else(|| Failure::Said("nobody listens".into()))?)?;
+        let parent = copy(&self.inputs.sock)?;
+        let fifo = self.context()?.fifo.as_ref().map(copy).transpose()?;
+        let started = self.created && fifo.is_some();
+        let handover = Arc::new(Handover::default());
+        let shared = Arc::clone(&handover);
+        let work = move || {
+            let listener = loop {
+                match shared.listener.get() {
+                    Some(listener) => break listener,
+                    None => thread::sleep(LOOK),
+                }
+            };
+            if let Err(error) = socket::send_fds(&to, letter.as_bytes(), &[listener.as_fd()]) {
+                // The loader may not say it any more.
+                let message = Message::Failed {
+                    step: "SeccompProfile".into(),
+                    message: format!("sending the seccomp listener: {error}"),
+                };
+                if started {
+                    lifecycle::tell_starter(fifo.as_ref(), &message);
+                } else {
+                    drop(rendezvous::tell(&parent, &message));
+                }
+                process::exit_now(1);
+            }
+            // One state for each connection.
+            drop(to);
+            shared.delivered.store(true, Ordering::Release);
+            // What a thread does at its end could wait for the loader, and the loader for it.
+            loop {
+                thread::park();
+            }
+        };
+        thread::Builder::new().spawn(work).map_err(|error| {
+            Failure::Said(format!("a thread for the seccomp listener: {error}"))
+        })?;
+        Ok(handover)
+    }
+}
+
+fn copy(fd: &OwnedFd) -> Result<OwnedFd> {
+    fd.try_clone()
+        .map_err(|error| Failure::Said(format!("a copy of a descriptor: {error}")))
 }

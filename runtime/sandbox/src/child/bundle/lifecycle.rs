@@ -1,7 +1,7 @@
 //! Where the child waits: for hooks, for `start`; and what it carries over them.
 
 use std::io::Write as _;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use airtight_plan::ChildStep;
 use airtight_plan::bundle::Hook;
@@ -15,13 +15,13 @@ use crate::bundle::{BundleContext, run_hooks};
 use crate::rendezvous::{self, Message, Word};
 
 impl Child<'_> {
-    fn context(&self) -> Result<&BundleContext> {
+    pub(super) fn context(&self) -> Result<&BundleContext> {
         let none = || Failure::Said("the launch is no bundle's".into());
         self.inputs.bundle.context.ok_or_else(none)
     }
 
     /// Our number on the host. Once it is known here it is on disk, with all that `delete` needs.
-    fn host_pid(&mut self) -> Result<i32> {
+    pub(super) fn host_pid(&mut self) -> Result<i32> {
         if let Some(pid) = self.host_pid {
             return Ok(pid);
         }
@@ -75,33 +75,9 @@ impl Child<'_> {
         }
     }
 
-    /// Whoever said `start` may wait for an answer; the payload's own stderr is where people look otherwise.
     pub(in crate::child) fn tell_starter(&self, message: &Message) {
-        let text = match message {
-            Message::Failed { message, .. } => message.clone(),
-            Message::NoExec { program, errno } => {
-                format!("exec {program}: {}", errno.desc().to_lowercase())
-            }
-            Message::NotServed { reason } => reason.clone(),
-            Message::Terminal(_)
-            | Message::Stream(..)
-            | Message::Listener(_)
-            | Message::Stamp { .. }
-            | Message::Reborn(_)
-            | Message::HooksReady
-            | Message::Created
-            | Message::End => return,
-        };
-        // Both may be closed or full; the exit code is what is left then.
-        if let Some(fifo) = self
-            .context()
-            .ok()
-            .and_then(|context| context.fifo.as_ref())
-        {
-            let cut = text.as_bytes().get(..4095).unwrap_or(text.as_bytes());
-            drop(directory::write_value(fifo, cut, "start fifo"));
-        }
-        drop(std::io::stderr().write_all(format!("{text}\n").as_bytes()));
+        let context = self.context().ok();
+        tell_starter(context.and_then(|context| context.fifo.as_ref()), message);
     }
 
     pub(in crate::child) fn preserve_descriptors(&mut self, count: u32) -> Result<()> {
@@ -113,7 +89,7 @@ impl Child<'_> {
         Ok(())
     }
 
-    /// The rendezvous and the fifo stay, close-on-exec.
+    /// The rendezvous, the fifo and the filter's listener stay, close-on-exec.
     pub(in crate::child) fn close_all_but_first(&mut self, count: u32) -> Result<()> {
         if self.inputs.bundle.context.is_some() {
             // Nothing of the payload's is executed before this process is on disk: the parent wrote it down meanwhile, so this rarely waits.
@@ -125,11 +101,15 @@ impl Child<'_> {
             .bundle
             .context
             .and_then(|context| context.fifo.as_ref());
-        let keep: Vec<BorrowedFd<'_>> = [Some(&self.inputs.sock), fifo]
-            .into_iter()
-            .flatten()
-            .map(|fd| fd.as_fd())
-            .collect();
+        let keep: Vec<BorrowedFd<'_>> = [
+            Some(&self.inputs.sock),
+            fifo,
+            self.inputs.bundle.listener.as_ref(),
+        ]
+        .into_iter()
+        .flatten()
+        .map(|fd| fd.as_fd())
+        .collect();
         Ok(process::close_all_but_first(count, &keep)?)
     }
 
@@ -141,6 +121,31 @@ impl Child<'_> {
         }
         Ok(())
     }
+}
+
+/// Whoever said `start` may wait for an answer; the payload's own stderr is where people look otherwise.
+pub(super) fn tell_starter(fifo: Option<&OwnedFd>, message: &Message) {
+    let text = match message {
+        Message::Failed { message, .. } => message.clone(),
+        Message::NoExec { program, errno } => {
+            format!("exec {program}: {}", errno.desc().to_lowercase())
+        }
+        Message::NotServed { reason } => reason.clone(),
+        Message::Terminal(_)
+        | Message::Stream(..)
+        | Message::Listener(_)
+        | Message::Stamp { .. }
+        | Message::Reborn(_)
+        | Message::HooksReady
+        | Message::Created
+        | Message::End => return,
+    };
+    // Both may be closed or full; the exit code is what is left then.
+    if let Some(fifo) = fifo {
+        let cut = text.as_bytes().get(..4095).unwrap_or(text.as_bytes());
+        drop(directory::write_value(fifo, cut, "start fifo"));
+    }
+    drop(std::io::stderr().write_all(format!("{text}\n").as_bytes()));
 }
 
 /// As pid 1 of a namespace it would be deaf to a signal that nobody handles: one that would end any other process ends this one, as it ends those of

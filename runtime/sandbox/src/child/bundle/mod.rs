@@ -65,7 +65,7 @@ impl Child<'_> {
                 abstract_unix,
                 signal,
             } => attributes::scopes(*abstract_unix, *signal),
-            BundleStep::SeccompProfile(_) => self.seccomp_profile(),
+            BundleStep::SeccompProfile(profile) => self.seccomp_profile(profile.listener.as_ref()),
         }
     }
 }

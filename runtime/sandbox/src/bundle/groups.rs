@@ -2,6 +2,7 @@
 //!
 //! Every file is reached by descriptor below the mount of its hierarchy, which is proven to be a cgroup file system.
 
+mod current;
 mod dir;
 mod freezer;
 mod make;

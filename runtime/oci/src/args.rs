@@ -116,6 +116,32 @@ pub(crate) enum Command {
         #[arg(short, long)]
         quiet: bool,
     },
+    /// Print the processes of a container
+    Ps {
+        /// How to print them
+        #[arg(short, long, value_enum, default_value_t = ListFormat::Table)]
+        format: ListFormat,
+        id: String,
+        /// Options of ps(1) instead of -ef
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
+    /// Stop every process of a container where it is
+    Pause { id: String },
+    /// Let the processes of a paused container go on
+    Resume { id: String },
+    /// Change the limits of a container
+    Update(Box<UpdateArgs>),
+    /// Print what a container uses, each time an interval has passed, and when it ran out of memory
+    Events {
+        /// Between two lines, like 5s or 1m30s
+        #[arg(long, default_value = "5s", value_name = "TIME")]
+        interval: String,
+        /// Once, and at once
+        #[arg(long)]
+        stats: bool,
+        id: String,
+    },
     /// Write a config.json that this runtime takes, as a start
     Spec {
         /// Where to write it
@@ -230,6 +256,68 @@ pub(crate) struct ExecArgs {
     /// The program and its arguments
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Default, ClapArgs)]
+pub(crate) struct UpdateArgs {
+    /// Read the limits from FILE, or - for stdin, in the form of config.json's `linux.resources`; other options are ignored then
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) resources: Option<PathBuf>,
+    /// Share of block devices, 10 to 1000
+    #[arg(long, value_name = "N")]
+    pub(crate) blkio_weight: Option<u16>,
+    /// Microseconds in which a quota is used up
+    #[arg(long, value_name = "US")]
+    pub(crate) cpu_period: Option<String>,
+    /// Microseconds of each period; -1 is all of it
+    #[arg(long, value_name = "US", allow_hyphen_values = true)]
+    pub(crate) cpu_quota: Option<String>,
+    /// Microseconds that a period may use of earlier ones
+    #[arg(long, value_name = "US")]
+    pub(crate) cpu_burst: Option<String>,
+    /// Share of the processors against other groups
+    #[arg(long, value_name = "N")]
+    pub(crate) cpu_share: Option<String>,
+    /// Microseconds in which the real-time runtime is used up
+    #[arg(long, value_name = "US")]
+    pub(crate) cpu_rt_period: Option<String>,
+    /// Microseconds of each real-time period
+    #[arg(long, value_name = "US", allow_hyphen_values = true)]
+    pub(crate) cpu_rt_runtime: Option<String>,
+    /// 1: only when nobody else wants to
+    #[arg(long, value_name = "0|1", allow_hyphen_values = true)]
+    pub(crate) cpu_idle: Option<String>,
+    /// Processors, like 0-2,5
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpuset_cpus: Option<String>,
+    /// Memory nodes, like 0-1
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpuset_mems: Option<String>,
+    /// Bytes, or like 64M; -1 is no limit
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub(crate) memory: Option<String>,
+    /// What it is brought back to when the host runs short
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub(crate) memory_reservation: Option<String>,
+    /// Memory and swap together; -1 is no limit
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub(crate) memory_swap: Option<String>,
+    /// Taken and not used: kernels have no such limit any more
+    #[arg(long, hide = true, allow_hyphen_values = true)]
+    pub(crate) kernel_memory: Option<String>,
+    /// Buffers of TCP sockets, on cgroup v1
+    #[arg(long, hide = true, allow_hyphen_values = true)]
+    pub(crate) kernel_memory_tcp: Option<String>,
+    /// Processes; -1 is no limit
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub(crate) pids_limit: Option<i64>,
+    /// Not offered: Intel RDT's L3 cache schema
+    #[arg(long, hide = true)]
+    pub(crate) l3_cache_schema: Option<String>,
+    /// Not offered: Intel RDT's memory bandwidth schema
+    #[arg(long, hide = true)]
+    pub(crate) mem_bw_schema: Option<String>,
+    pub(crate) id: String,
 }
 
 #[cfg(test)]

@@ -11,17 +11,21 @@ mod config;
 mod create;
 mod delete;
 mod document;
+mod events;
 mod exec;
 mod features;
 mod linux;
 mod list;
 mod mounts;
+mod pause;
 mod policy;
+mod ps;
 mod record;
 mod report;
 mod run;
 mod state;
 mod template;
+mod update;
 
 use std::process::ExitCode;
 
@@ -59,6 +63,19 @@ fn command(global: &Global, command: &Command) -> Result<ExitCode, Failure> {
         Command::Delete { force, id } => delete::delete(global, id, *force)?,
         Command::Exec(args) => return exec::exec(global, args),
         Command::List { format, quiet } => list::list(global, *format, *quiet)?,
+        Command::Ps {
+            format,
+            id,
+            options,
+        } => ps::ps(global, id, *format, options)?,
+        Command::Pause { id } => pause::pause(global, id)?,
+        Command::Resume { id } => pause::resume(global, id)?,
+        Command::Update(args) => update::update(global, args)?,
+        Command::Events {
+            interval,
+            stats,
+            id,
+        } => events::events(global, id, interval, *stats)?,
         Command::Spec {
             bundle,
             for_rootless,

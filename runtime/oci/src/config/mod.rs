@@ -109,7 +109,6 @@ pub(crate) fn process(document: Map<String, Value>) -> Result<Parsed<ProcessConf
 }
 
 /// The document of `update --resources`.
-#[cfg_attr(not(test), expect(dead_code, reason = "update reads it"))]
 pub(crate) fn resources(document: Map<String, Value>) -> Result<Parsed<Resources>, Problems> {
     let mut problems = Problems::default();
     let resources = resources::resources(Object::root(document), &mut problems);

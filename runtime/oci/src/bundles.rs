@@ -126,9 +126,9 @@ fn directory(bundle: &Path) -> Result<PathBuf, Failure> {
 /// How many descriptors from 3 on go to the container, and how many of them are listeners of `$LISTEN_FDS`. Each must be open: else one of our own would
 /// take its number.
 pub(crate) fn preserved(asked: u32) -> Result<(u32, Option<u32>), Failure> {
-    let listen = std::env::var("LISTEN_FDS")
-        .ok()
-        .and_then(|count| count.parse::<u32>().ok());
+    let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
+    let ours = number("LISTEN_PID") == Some(std::process::id());
+    let listen = number("LISTEN_FDS").filter(|count| ours && *count > 0);
     let count = asked.saturating_add(listen.unwrap_or(0));
     for number in (3..).take(usize::try_from(count).unwrap_or(0)) {
         if !process::is_open(number) {

@@ -160,8 +160,13 @@ pub(crate) fn kill(global: &Global, id: &str, signal: &str, all: bool) -> Result
     send(&pidfd, number)
 }
 
+/// A container without a freezer is not frozen.
 fn thaw(record: &Record) -> Result<(), Failure> {
-    record.groups().thaw().map_err(Failure::Groups)
+    let groups = record.groups();
+    if groups.is_frozen().map_err(Failure::Groups)? {
+        groups.thaw().map_err(Failure::Groups)?;
+    }
+    Ok(())
 }
 
 fn signal_all(record: &Record, number: i32) -> Result<(), Failure> {

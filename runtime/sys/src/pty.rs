@@ -29,21 +29,6 @@ pub fn open_pair_below(root: impl AsFd) -> Result<(OwnedFd, OwnedFd)> {
     peer_of(open_in_root(root, Path::new("dev/ptmx"), flags)?)
 }
 
-/// The number of a master: its peer is `/dev/pts/NUMBER` of the devpts that it is of.
-///
-/// # Errors
-/// `ENOTTY`.
-pub fn number(master: impl AsFd) -> Result<u32> {
-    let mut number: libc::c_uint = 0;
-    // SAFETY: TIOCGPTN writes one unsigned int through the pointer, which lives until after the call.
-    let ret = unsafe { libc::ioctl(master.as_fd().as_raw_fd(), libc::TIOCGPTN, &raw mut number) };
-    if ret == 0 {
-        Ok(number)
-    } else {
-        Err(SysError::last("ioctl", "TIOCGPTN"))
-    }
-}
-
 fn peer_of(master: OwnedFd) -> Result<(OwnedFd, OwnedFd)> {
     let unlocked: libc::c_int = 0;
     // SAFETY: TIOCSPTLCK reads one int through the pointer, which lives until after the call.

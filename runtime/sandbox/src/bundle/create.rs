@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use airtight_plan::bundle::BundleStep;
 use airtight_plan::{ChildStep, ParentStep, Plan};
 use airtight_sys::poll::{Watch, poll};
-use airtight_sys::{SysError, namespace, process, pty, signal, socket};
+use airtight_sys::{SysError, namespace, process, signal, socket};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
@@ -210,19 +210,17 @@ impl Launched<'_> {
         .map_err(LaunchError::Hook)
     }
 
-    /// To the console socket as runc does it: one message, the peer's name as its bytes.
+    /// To the console socket as runc does it: one message, the name that the master was opened by as its bytes.
     fn terminal(&mut self, master: OwnedFd) -> Result<(), LaunchError> {
         match &self.context.console {
             Console::Relay => {
                 self.master = Some(master);
                 Ok(())
             }
-            Console::Socket(listener) => pty::number(&master)
-                .and_then(|number| {
-                    let name = format!("/dev/pts/{number}");
-                    socket::send_fds(listener, name.as_bytes(), &[master.as_fd()])
-                })
-                .map_err(LaunchError::at("console socket")),
+            Console::Socket(listener) => {
+                socket::send_fds(listener, b"/dev/ptmx", &[master.as_fd()])
+                    .map_err(LaunchError::at("console socket"))
+            }
         }
     }
 

@@ -45,7 +45,12 @@ impl Child<'_> {
 
     pub(in crate::child) fn container_hooks(&mut self, hooks: &[Hook]) -> Result<()> {
         let pid = self.host_pid()?;
-        let status = if self.created { "created" } else { "creating" };
+        // Hooks of before the root changes, or those right before the program.
+        let status = if self.rootfs.is_some() {
+            "creating"
+        } else {
+            "created"
+        };
         let state = self.context()?.document.json(status, Some(pid));
         run_hooks(hooks, &state.to_string(), None).map_err(Failure::Said)
     }

@@ -13,7 +13,7 @@ use nix::errno::Errno;
 
 use crate::audit::{Auditor, Sink};
 use crate::rendezvous::{self, Message};
-use crate::streams::{Streams, WATCHES};
+use crate::streams::{NO_PATIENCE, PATIENCE, Streams, WATCHES};
 use crate::terminal::Relay;
 use crate::{LaunchError, Outcome};
 
@@ -88,9 +88,14 @@ pub(crate) fn run(running: Running<'_>) -> std::result::Result<Ended, LaunchErro
     if let Some(relay) = supervisor.relay.take() {
         relay.finish().map_err(LaunchError::at("supervise"))?;
     }
+    let patience = if supervisor.timed_out {
+        NO_PATIENCE
+    } else {
+        PATIENCE
+    };
     supervisor
         .streams
-        .finish()
+        .finish(patience, &mut supervisor.signals.fd)
         .map_err(LaunchError::at("supervise"))?;
     if let Some(sink) = supervisor.sink.take() {
         sink.finish().map_err(LaunchError::at("audit"))?;

@@ -264,22 +264,22 @@ pub(crate) struct UpdateArgs {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) resources: Option<PathBuf>,
     /// Share of block devices, 10 to 1000
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(crate) blkio_weight: Option<u16>,
     /// Microseconds in which a quota is used up
-    #[arg(long, value_name = "US")]
+    #[arg(long, value_name = "US", allow_hyphen_values = true)]
     pub(crate) cpu_period: Option<String>,
     /// Microseconds of each period; -1 is all of it
     #[arg(long, value_name = "US", allow_hyphen_values = true)]
     pub(crate) cpu_quota: Option<String>,
     /// Microseconds that a period may use of earlier ones
-    #[arg(long, value_name = "US")]
+    #[arg(long, value_name = "US", allow_hyphen_values = true)]
     pub(crate) cpu_burst: Option<String>,
     /// Share of the processors against other groups
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(crate) cpu_share: Option<String>,
     /// Microseconds in which the real-time runtime is used up
-    #[arg(long, value_name = "US")]
+    #[arg(long, value_name = "US", allow_hyphen_values = true)]
     pub(crate) cpu_rt_period: Option<String>,
     /// Microseconds of each real-time period
     #[arg(long, value_name = "US", allow_hyphen_values = true)]

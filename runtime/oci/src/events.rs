@@ -43,9 +43,7 @@ pub(crate) fn events(global: &Global, id: &str, interval: &str, once: bool) -> R
         let [ended, told] = watches.map(|watch| watch.is_ready());
         if told {
             match oom.look().map_err(Failure::Groups)? {
-                Oom::Happened => {
-                    report::print(&format!("{}\n", json!({ "type": "oom", "id": id })))?
-                }
+                Oom::Happened => report::print(&event("oom", id, None))?,
                 Oom::Nothing => {}
                 Oom::Ended => break,
             }
@@ -65,10 +63,13 @@ pub(crate) fn events(global: &Global, id: &str, interval: &str, once: bool) -> R
 
 fn stats(id: &str, groups: &Groups) -> Result<(), Failure> {
     let data: Value = groups.stats().map_err(Failure::Groups)?;
-    report::print(&format!(
-        "{}\n",
-        json!({ "type": "stats", "id": id, "data": data })
-    ))
+    report::print(&event("stats", id, Some(&data)))
+}
+
+/// In this order: callers look for its beginning.
+fn event(kind: &str, id: &str, data: Option<&Value>) -> String {
+    let data = data.map_or(String::new(), |data| format!(",\"data\":{data}"));
+    format!("{{\"type\":\"{kind}\",\"id\":{}{data}}}\n", json!(id))
 }
 
 /// As Go writes them: `5s`, `1m30s`, `1.5h`, `250ms`.
@@ -101,6 +102,16 @@ fn duration(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_begins_with_its_type_and_container() {
+        assert_eq!(event("oom", "c", None), "{\"type\":\"oom\",\"id\":\"c\"}\n");
+        let stats = event("stats", "c", Some(&json!({ "pids": {} })));
+        assert_eq!(
+            stats,
+            "{\"type\":\"stats\",\"id\":\"c\",\"data\":{\"pids\":{}}}\n"
+        );
+    }
 
     #[test]
     fn intervals_are_written_as_go_writes_them() {

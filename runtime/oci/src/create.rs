@@ -1,5 +1,6 @@
 //! `create`, `start` and `run`.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -42,11 +43,13 @@ fn detached(global: &Global, args: &CreateArgs, then: Then) -> Result<(), Failur
         let context = context(global, &root, &record, console, fifo);
         let created = launch(&plan, &context, &mut |created| {
             known(&home, &mut record, created)
-        })?;
-        write_pid(args.pid_file.as_deref(), created.pid)?;
+        });
+        tell(global, &context);
+        write_pid(args.pid_file.as_deref(), created?.pid)?;
         Ok(())
     });
     if let Err(failure) = made {
+        let failure = explained(failure, &record);
         delete::undo(global, &home, &record);
         return Err(failure);
     }
@@ -70,12 +73,13 @@ fn foreground(global: &Global, args: &RunArgs) -> Result<ExitCode, Failure> {
     let ended = begin(&home, &record, Then::Run).and_then(|fifo| {
         let context = context(global, &root, &record, console, fifo);
         // The record is written while the child works, and read when it runs.
-        let written = std::cell::RefCell::new(&mut record);
+        let written = RefCell::new(&mut record);
         let outcome = launch_and_wait(
             &plan,
             &context,
             &mut |created| known(&home, &mut written.borrow_mut(), created),
             |created| {
+                tell(global, &context);
                 if let Err(failure) = write_pid(args.create.pid_file.as_deref(), created.pid) {
                     report::warn(global, &failure.to_string());
                 }
@@ -94,6 +98,7 @@ fn foreground(global: &Global, args: &RunArgs) -> Result<ExitCode, Failure> {
             Ok(report::outcome(outcome))
         }
         Err(failure) => {
+            let failure = explained(failure, &record);
             delete::undo(global, &home, &record);
             Err(failure)
         }
@@ -135,7 +140,26 @@ fn context(
         document: record.document.clone(),
         fifo,
         console,
+        warnings: RefCell::default(),
     }
+}
+
+fn tell(global: &Global, context: &BundleContext) {
+    for warning in context.warnings.take() {
+        report::warn(global, &warning);
+    }
+}
+
+/// The kernel's reason for a child that was gone before it could say anything.
+fn explained(failure: Failure, record: &Record) -> Failure {
+    let silent =
+        matches!(&failure, Failure::Launch(LaunchError::Child { step, .. }) if step == "init");
+    if silent && record.groups().oom_kills().is_ok_and(|kills| kills > 0) {
+        return Failure::said(
+            "unable to start container process: container init was OOM-killed (memory limit too low?)",
+        );
+    }
+    failure
 }
 
 /// Who gets the terminal: nobody is left to relay it where the command returns.

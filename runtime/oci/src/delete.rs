@@ -49,12 +49,17 @@ pub(crate) fn delete(global: &Global, id: &str, force: bool) -> Result<(), Failu
 
 /// Groups, hooks, directory: each may be gone already, so that any death in between leaves something that the next `delete` takes back.
 fn take_back(global: &Global, home: &Home, record: &Record) -> Result<(), Failure> {
-    record
-        .groups()
-        .remove(Inside::Killed)
-        .map_err(Failure::Groups)?;
+    // Its pid namespace took all of its processes along, and a child that lost its maker ends by itself. Whoever is in the groups then is another's, who
+    // was given the same cgroupsPath, and keeps them.
+    let inside = if record.own_pid_namespace || record.process.is_none() {
+        Inside::Kept
+    } else {
+        Inside::Killed
+    };
+    let removed = record.groups().remove(inside).map_err(Failure::Groups);
     after(global, record, &record.poststop, "stopped", None);
-    home.remove()
+    home.remove()?;
+    removed
 }
 
 /// A container that could not be made. The error that matters is told by the caller.

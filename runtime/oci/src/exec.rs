@@ -1,5 +1,6 @@
 //! `exec`: one more process in a container that is there.
 
+use std::cell::RefCell;
 use std::io;
 use std::path::{Component, Path};
 use std::process::ExitCode;
@@ -55,6 +56,7 @@ pub(crate) fn exec(global: &Global, args: &ExecArgs) -> Result<ExitCode, Failure
             process.terminal,
             args.detach,
         )?,
+        warnings: RefCell::default(),
     };
     // The namespaces were opened by the number of the container's process: that it lives shows that they were its own. The child waits for this.
     let mut known = |created: Created| {

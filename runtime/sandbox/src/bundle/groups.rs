@@ -103,7 +103,9 @@ impl Parent<'_> {
     pub(super) fn groups(&mut self, plan: &GroupPlan) -> Result<(), Cause> {
         let made = make::make(plan)?;
         self.bundle.groups = made.joins;
-        self.bundle.warnings.extend(made.warnings);
+        if let Some(context) = self.bundle.context {
+            context.warnings.borrow_mut().extend(made.warnings);
+        }
         Ok(())
     }
 

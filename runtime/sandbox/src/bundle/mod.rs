@@ -10,6 +10,7 @@ mod namespaces;
 mod sources;
 mod start;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -36,6 +37,8 @@ pub struct BundleContext {
     pub fifo: Option<OwnedFd>,
     /// Who gets the master of the payload's terminal.
     pub console: Console,
+    /// What the launch goes on with, and the caller should be told.
+    pub warnings: RefCell<Vec<String>>,
 }
 
 #[derive(Debug)]
@@ -92,8 +95,6 @@ pub(crate) struct Side<'a> {
     pub(crate) groups: Vec<OwnedFd>,
     /// Connected to who answers for a caller's filter.
     pub(crate) listener: Option<OwnedFd>,
-    /// What the launch went on without.
-    pub(crate) warnings: Vec<String>,
 }
 
 pub(crate) use sources::planned;

@@ -26,17 +26,24 @@ impl Groups {
     /// Some did not in time: all go on then.
     pub fn freeze(&self) -> Result<(), Cause> {
         match self.freezer()? {
-            Freezer::V1(dir) => freeze_v1(&dir),
-            Freezer::V2(dir) => freeze_v2(&dir),
+            Some(Freezer::V1(dir)) => freeze_v1(&dir),
+            Some(Freezer::V2(dir)) => freeze_v2(&dir),
+            None => Err(Cause::Refused {
+                problem: "this container has no group that can be frozen".into(),
+                fix: "mount the freezer hierarchy or cgroup v2 before it is created".into(),
+            }),
         }
     }
 
+    /// A container without a freezer is never frozen.
+    ///
     /// # Errors
     /// The kernel's.
     pub fn thaw(&self) -> Result<(), Cause> {
         match self.freezer()? {
-            Freezer::V1(dir) => thaw_v1(&dir),
-            Freezer::V2(dir) => Ok(dir.write("cgroup.freeze", "0")?),
+            Some(Freezer::V1(dir)) => thaw_v1(&dir),
+            Some(Freezer::V2(dir)) => Ok(dir.write("cgroup.freeze", "0")?),
+            None => Ok(()),
         }
     }
 
@@ -56,16 +63,12 @@ impl Groups {
         Ok(false)
     }
 
-    fn freezer(&self) -> Result<Freezer, Cause> {
+    fn freezer(&self) -> SysResult<Option<Freezer>> {
         if let Some(dir) = self.of("freezer")? {
-            return Ok(Freezer::V1(dir));
+            return Ok(Some(Freezer::V1(dir)));
         }
         // Also beside v1 where that has no freezer.
-        let unified = self.unified()?.map(Freezer::V2);
-        unified.ok_or_else(|| Cause::Refused {
-            problem: "this container has no group that can be frozen".into(),
-            fix: "mount the freezer hierarchy or cgroup v2 before it is created".into(),
-        })
+        Ok(self.unified()?.map(Freezer::V2))
     }
 }
 

@@ -20,16 +20,14 @@ use crate::error::Cause;
 pub(super) struct Made {
     /// For the child to write `0` to.
     pub(super) joins: Vec<OwnedFd>,
+    /// Beside those of the plan.
     pub(super) warnings: Vec<String>,
     /// Directories that were not there before, in the order of their making: the parent, and the name in it.
     new: Vec<(Dir, OsString)>,
 }
 
 pub(super) fn make(plan: &GroupPlan) -> Result<Made, Cause> {
-    let mut made = Made {
-        warnings: plan.warnings.clone(),
-        ..Made::default()
-    };
+    let mut made = Made::default();
     for group in &plan.groups {
         let done = made.group(group);
         match done {

@@ -19,6 +19,8 @@ use crate::error::Cause;
 const FIRST_WAIT: Duration = Duration::from_micros(10);
 const LONGEST_WAIT: Duration = Duration::from_millis(10);
 const LIMIT: Duration = Duration::from_secs(10);
+/// Ended ones leave sooner than that; others are a reason to stop waiting.
+const LIMIT_FOR_KEPT: Duration = Duration::from_millis(500);
 /// Groups that a container made below its own.
 const DEPTH: usize = 32;
 
@@ -37,8 +39,14 @@ impl Groups {
     /// Processes in it, or a call that failed. The others are removed all the same.
     pub fn remove(&self, inside: Inside) -> Result<(), Cause> {
         let mut failed = None;
+        // For all of them: who keeps one keeps the others too.
+        let end = Instant::now()
+            + match inside {
+                Inside::Kept => LIMIT_FOR_KEPT,
+                Inside::Killed => LIMIT,
+            };
         for place in &self.places {
-            if let Err(error) = remove(place, inside) {
+            if let Err(error) = remove(place, inside, end) {
                 failed.get_or_insert(error);
             }
         }
@@ -46,7 +54,7 @@ impl Groups {
     }
 }
 
-fn remove(place: &GroupPlace, inside: Inside) -> SysResult<()> {
+fn remove(place: &GroupPlace, inside: Inside, end: Instant) -> SysResult<()> {
     let (Some(parent), Some(name)) = (place.dir.parent(), place.dir.file_name()) else {
         return Err(SysError::new(
             "unlinkat",
@@ -63,7 +71,6 @@ fn remove(place: &GroupPlace, inside: Inside) -> SysResult<()> {
             None => return Ok(()),
         }
     };
-    let end = Instant::now() + LIMIT;
     let mut wait = FIRST_WAIT;
     loop {
         let error = match remove_directory(&parent, name) {
@@ -72,15 +79,10 @@ fn remove(place: &GroupPlace, inside: Inside) -> SysResult<()> {
         };
         if let Some(dir) = there(parent.below(Path::new(name)))? {
             remove_below(&dir, DEPTH)?;
-            let mut left = BTreeSet::new();
-            members(&dir, DEPTH, &mut left)?;
-            match (left.is_empty(), inside) {
-                // On their way out.
-                (true, _) => {}
-                (false, Inside::Killed) => kill(&left),
-                // Ended ones may still be on the list; others are a reason.
-                (false, Inside::Kept) if wait > LONGEST_WAIT / 2 => return Err(error),
-                (false, Inside::Kept) => {}
+            if inside == Inside::Killed {
+                let mut left = BTreeSet::new();
+                members(&dir, DEPTH, &mut left)?;
+                kill(&left);
             }
         }
         if Instant::now() > end {

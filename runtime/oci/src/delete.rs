@@ -151,13 +151,18 @@ pub(crate) fn kill(global: &Global, id: &str, signal: &str, all: bool) -> Result
     if all {
         return signal_all(&record, number);
     }
+    if number == SIGKILL && !record.own_pid_namespace {
+        // No kernel ends the others with the first one, which may have ended before them.
+        let ended = !record.process.is_some_and(Process::is_alive);
+        if ended && record.groups().pids().map_err(Failure::Groups)?.is_empty() {
+            return Err(Failure::NotRunning);
+        }
+        signal_all(&record, number)?;
+        return thaw(&record);
+    }
     let process = record.process.ok_or(Failure::NotRunning)?;
     let pidfd = open(process)?.ok_or(Failure::NotRunning)?;
     if number == SIGKILL {
-        if !record.own_pid_namespace {
-            // No kernel ends the others with it.
-            signal_all(&record, number)?;
-        }
         send(&pidfd, number)?;
         // A frozen v1 group would keep it until it thaws.
         return thaw(&record);

@@ -270,7 +270,7 @@ fn settle(
         match plan.groups.iter_mut().find(|group| group.place.is_v2()) {
             Some(group) if given => {
                 group.settings.extend(settings);
-                if rules != Rules::AsTheyAre && (only_v2 || asked) {
+                if asked && !only_v2 {
                     group.controllers.push(controller.v2.to_owned());
                 }
             }
@@ -283,6 +283,8 @@ fn settle(
         let settings = unified::settings(resources, available)?;
         if let Some(group) = plan.groups.first_mut() {
             group.settings.extend(settings);
+            // All that there are, as runc does: callers read what a container uses from any of them, and it may share out what it has.
+            group.controllers = available.to_vec();
         }
     }
     match rules {

@@ -111,7 +111,10 @@ impl Parent<'_> {
             BundleParentStep::TimeOffsets { offsets } => self
                 .time_offsets(offsets)
                 .map_err(LaunchError::at("time namespace")),
-            BundleParentStep::Groups(plan) => self.groups(plan).map_err(LaunchError::at("cgroups")),
+            // In runc's words, which callers look for.
+            BundleParentStep::Groups(plan) => self
+                .groups(plan)
+                .map_err(LaunchError::at("unable to apply cgroup configuration")),
             BundleParentStep::Limits {
                 rlimits,
                 oom_score_adj,

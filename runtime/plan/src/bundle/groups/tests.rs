@@ -550,7 +550,7 @@ fn a_group_is_made_in_every_hierarchy_of_resources() {
     let want = (
         String::new(),
         "/sys/fs/cgroup/user/id".to_owned(),
-        "cpuset memory cpu pids io hugetlb rdma".to_owned(),
+        "cpuset cpu io memory pids hugetlb rdma".to_owned(),
     );
     assert_eq!(made, [want]);
 }

@@ -52,8 +52,14 @@ fn without(group: &BundleGroup, cause: Cause) -> Result<(), Cause> {
             ..
         })
     );
-    if !denied || !group.optional {
+    if !denied {
         return Err(cause);
+    }
+    if !group.optional {
+        return Err(Cause::Refused {
+            problem: format!("{cause}: permission denied"),
+            fix: "let this user have the group, or leave linux.cgroupsPath out".into(),
+        });
     }
     let Some(first) = group.settings.first() else {
         return Ok(());

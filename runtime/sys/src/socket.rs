@@ -108,6 +108,15 @@ pub fn send_fds(sock: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result
     }
 }
 
+/// Ends a connection both ways, whoever else has a copy of it. What was sent arrives.
+///
+/// # Errors
+/// `shutdown(2)`'s.
+pub fn shut_down(sock: impl AsFd) -> Result<()> {
+    nix::sys::socket::shutdown(sock.as_fd().as_raw_fd(), nix::sys::socket::Shutdown::Both)
+        .map_err(|errno| failed("shutdown", "SHUT_RDWR", errno))
+}
+
 /// Receives one message of at most `buf.len()` bytes and `max_fds` descriptors. A length of 0 is the end of the peer.
 ///
 /// # Errors

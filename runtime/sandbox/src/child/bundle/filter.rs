@@ -82,7 +82,10 @@ impl Child<'_> {
                     None => thread::sleep(LOOK),
                 }
             };
-            if let Err(error) = socket::send_fds(&to, letter.as_bytes(), &[listener.as_fd()]) {
+            // One state for each connection, which ends here for every copy of it: who listens may wait for the end before it answers anything.
+            let sent = socket::send_fds(&to, letter.as_bytes(), &[listener.as_fd()])
+                .and_then(|()| socket::shut_down(&to));
+            if let Err(error) = sent {
                 // The loader may not say it any more.
                 let message = Message::Failed {
                     step: "SeccompProfile".into(),
@@ -95,8 +98,6 @@ impl Child<'_> {
                 }
                 process::exit_now(1);
             }
-            // One state for each connection.
-            drop(to);
             shared.delivered.store(true, Ordering::Release);
             // What a thread does at its end could wait for the loader, and the loader for it.
             loop {

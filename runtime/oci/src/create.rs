@@ -138,6 +138,7 @@ fn context(
             timings: global.debug,
         },
         document: record.document.clone(),
+        first: None,
         fifo,
         console,
         warnings: RefCell::default(),

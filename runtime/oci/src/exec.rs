@@ -50,6 +50,7 @@ pub(crate) fn exec(global: &Global, args: &ExecArgs) -> Result<ExitCode, Failure
             timings: global.debug,
         },
         document: record.document.clone(),
+        first: Some(container_process.pid),
         fifo: None,
         console: console(
             args.console_socket.as_deref(),

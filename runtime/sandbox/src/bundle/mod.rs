@@ -33,6 +33,8 @@ pub use start::{StartError, start};
 pub struct BundleContext {
     pub launch: LaunchContext,
     pub document: StateDocument,
+    /// The container's first process, where this launch adds one more.
+    pub first: Option<i32>,
     /// Where `start` writes, open for reading and writing: so it is never at its end, and its path is not needed inside. `None`: the payload starts at once.
     pub fifo: Option<OwnedFd>,
     /// Who gets the master of the payload's terminal.

@@ -58,8 +58,12 @@ impl Child<'_> {
     /// refuses or hands over. The exec ends it.
     fn courier(&mut self, listener: &SeccompListener) -> Result<Arc<Handover>> {
         let pid = self.host_pid()?;
-        let status = if self.created { "created" } else { "creating" };
-        let state = self.context()?.document.json(status, Some(pid));
+        let (status, first) = match self.context()?.first {
+            Some(first) => ("running", first),
+            None if self.created => ("created", pid),
+            None => ("creating", pid),
+        };
+        let state = self.context()?.document.json(status, Some(first));
         let letter = json!({
             "ociVersion": state.get("ociVersion"),
             "fds": ["seccompFd"],

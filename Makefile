@@ -12,7 +12,7 @@ DESTDIR ?=
 
 BUILD_PACKAGES := gcc libc6-dev make pkg-config libseccomp-dev ca-certificates
 DEMO_PACKAGES  := python3 python3-redis redis-server curl
-TEST_PACKAGES  := $(DEMO_PACKAGES) nginx-light busybox-static skopeo umoci containerd uidmap util-linux runc crun podman conmon
+TEST_PACKAGES  := $(DEMO_PACKAGES) nginx-light busybox-static skopeo umoci podman containerd docker-registry apache2-utils openssl uidmap util-linux runc crun conmon
 BENCH_PACKAGES := busybox-static runc crun bubblewrap umoci buildah zstd gzip util-linux golang-github-containers-common
 
 .PHONY: build debug demo test check fuzz bench install clean deps-build deps-demo deps-test deps-bench

@@ -6,6 +6,7 @@
 
 mod host;
 mod launch;
+pub mod registry;
 mod world;
 
 pub use host::{Need, has};

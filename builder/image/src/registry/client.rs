@@ -160,9 +160,7 @@ impl Client {
     }
 
     pub(crate) fn complaint(&self, reply: Reply, what: &str) -> Error {
-        let secrets = self.auth().secrets();
-        let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
-        self.http.complaint(reply, what, &secrets)
+        self.http.complaint(reply, what)
     }
 
     fn denied(&self, reply: Reply, known: bool) -> Error {

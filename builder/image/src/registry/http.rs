@@ -1,6 +1,6 @@
 //! One exchange: a request, and the answer's head. No redirect is followed here and no credential known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom};
 use std::path::Path;
@@ -15,7 +15,7 @@ use ureq::{Agent, AsSendBody, Body, SendBody};
 use super::Settings;
 use super::pace::{Fault, Meter, Paced, retry_after};
 use super::tls;
-use super::url::{Origin, Url};
+use super::url::{Origin, Url, encode};
 use crate::error::{Error, Result};
 
 /// Of the head of an answer.
@@ -106,6 +106,8 @@ pub(crate) struct Http {
     /// The registry's own `HOST[:PORT]`; only it sees a client's certificate.
     host: String,
     agents: Mutex<BTreeMap<Origin, Agent>>,
+    /// What was said to anybody and must be in no message, though it is repeated to us.
+    secrets: Mutex<BTreeSet<String>>,
 }
 
 impl Http {
@@ -115,6 +117,17 @@ impl Http {
             meter,
             host: host.to_owned(),
             agents: Mutex::default(),
+            secrets: Mutex::default(),
+        }
+    }
+
+    /// From now on no message holds it.
+    pub(crate) fn hide(&self, secret: &str) {
+        let mut secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        for form in [secret.to_owned(), encode(secret)] {
+            if !form.is_empty() {
+                secrets.insert(form);
+            }
         }
     }
 
@@ -164,7 +177,7 @@ impl Http {
             let after = reply
                 .header("retry-after")
                 .and_then(|header| retry_after(header, SystemTime::now()));
-            let error = self.complaint(reply, "busy", &[]);
+            let error = self.complaint(reply, "is busy");
             return Err(Fault::Again { error, after });
         }
         Ok(reply)
@@ -297,18 +310,28 @@ impl Http {
         Paced::new(reader, self.settings.patience, meter)
     }
 
+    fn without_secrets(&self, mut words: String) -> String {
+        let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        // The longest first: one may be a part of another.
+        let mut secrets: Vec<&String> = secrets.iter().collect();
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        for secret in secrets {
+            words = words.replace(secret.as_str(), "(secret)");
+        }
+        words
+    }
+
     /// What a refusal means, with the registry's own words and none of our secrets.
-    pub(crate) fn complaint(&self, reply: Reply, what: &str, secrets: &[&str]) -> Error {
+    pub(crate) fn complaint(&self, reply: Reply, what: &str) -> Error {
         let (status, url) = (reply.status, reply.url.clone());
         let words = self
             .read(reply, MAX_COMPLAINT)
             .ok()
             .and_then(|bytes| words(&bytes))
             .unwrap_or_default();
-        let mut words = words;
-        for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
-            words = words.replace(secret, "(secret)");
-        }
+        // A secret is taken out before the end is: half of one would stay.
+        let words = self.without_secrets(words);
+        let words: String = words.chars().take(MAX_MESSAGE).collect();
         let separator = if words.is_empty() { "" } else { ": " };
         let problem = format!("{what} ({status}{separator}{words})");
         let fix = match status {
@@ -337,7 +360,7 @@ impl<R: Read> Read for Counted<'_, R> {
     }
 }
 
-/// The registry's `CODE: message`, bounded.
+/// The registry's `CODE: message`.
 fn words(bytes: &[u8]) -> Option<String> {
     let document: serde_json::Value = serde_json::from_slice(bytes).ok()?;
     let first = document.get("errors")?.as_array()?.first()?;
@@ -347,7 +370,7 @@ fn words(bytes: &[u8]) -> Option<String> {
         (Some(word), None) | (None, Some(word)) => word.to_owned(),
         (None, None) => return None,
     };
-    Some(said.chars().take(MAX_MESSAGE).collect())
+    Some(said)
 }
 
 /// What TLS said, if it was TLS.

@@ -154,29 +154,26 @@ impl Auth {
             return Ok(known.clone());
         }
         let found = credentials::find(&http.settings, host, &scope.repository)?;
+        match &found {
+            Credentials::Basic { user, password } => {
+                http.hide(password.reveal());
+                http.hide(&encoded(user, password));
+            }
+            Credentials::Identity(token) | Credentials::Bearer(token) => http.hide(token.reveal()),
+            Credentials::Anonymous => {}
+        }
         self.credentials
             .insert(scope.repository.clone(), found.clone());
         Ok(found)
     }
-
-    /// What must not be in a message, though a registry repeats it.
-    pub(crate) fn secrets(&self) -> Vec<String> {
-        let tokens = self.tokens.values().map(|token| &token.secret);
-        let known = self.credentials.values().filter_map(|known| match known {
-            Credentials::Basic { password, .. } => Some(password),
-            Credentials::Identity(token) | Credentials::Bearer(token) => Some(token),
-            Credentials::Anonymous => None,
-        });
-        tokens
-            .chain(known)
-            .map(|secret| secret.reveal().to_owned())
-            .collect()
-    }
 }
 
 fn basic(user: &str, password: &Secret) -> String {
-    let pair = format!("{user}:{}", password.reveal());
-    format!("Basic {}", STANDARD.encode(pair))
+    format!("Basic {}", encoded(user, password))
+}
+
+fn encoded(user: &str, password: &Secret) -> String {
+    STANDARD.encode(format!("{user}:{}", password.reveal()))
 }
 
 /// What we want, and what the registry says of things that we do not know of.
@@ -255,19 +252,11 @@ fn fetch(
     let asked = Instant::now();
     let reply = http.exchange(&ask, authorization.as_deref())?;
     if reply.status != 200 {
-        let secret = match credentials {
-            Credentials::Basic {
-                password: secret, ..
-            }
-            | Credentials::Identity(secret)
-            | Credentials::Bearer(secret) => secret.reveal(),
-            Credentials::Anonymous => "",
-        };
         let said = match credentials {
             Credentials::Anonymous => "gives no token to one who has not logged in",
             _ => "gives no token for these credentials",
         };
-        return Err(http.complaint(reply, said, &[secret]).into());
+        return Err(http.complaint(reply, said).into());
     }
     let shown = ask.url.clone();
     let bad = |problem: &str| Error::refused(&shown, problem, "tell the registry's operator");
@@ -277,6 +266,7 @@ fn fetch(
     let secret = there(answer.token)
         .or_else(|| there(answer.access_token))
         .ok_or_else(|| bad("does not answer with a token"))?;
+    http.hide(&secret);
     let life = Duration::from_secs(answer.expires_in.unwrap_or(USUAL_LIFE).clamp(1, 86_400));
     Ok(Token {
         secret: Secret::new(secret),

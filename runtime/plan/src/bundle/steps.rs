@@ -112,7 +112,7 @@ pub enum BundleStep {
     LookUpProgram,
     /// Tells the parent that all is ready but the payload, and waits for `start`.
     AwaitStart,
-    /// As [`Self::CloseDescriptors`], but the caller's from 3 on, this many, stay open (`--preserve-fds`).
+    /// As [`crate::ChildStep::CloseDescriptors`], but the caller's from 3 on, this many, stay open (`--preserve-fds`).
     PreserveDescriptors {
         count: u32,
     },

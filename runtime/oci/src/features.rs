@@ -34,13 +34,10 @@ pub(crate) fn features() -> Value {
 
 /// As runc prints it, for callers that read the lines.
 pub(crate) fn version() -> Result<(), Failure> {
-    let mut text = format!(
+    let text = format!(
         "airtight-runtime version {}\nspec: 1.2.0\n",
         env!("CARGO_PKG_VERSION")
     );
-    if let Some((major, minor, micro)) = airtight_sandbox::seccomp::library_version() {
-        text.push_str(&format!("libseccomp: {major}.{minor}.{micro}\n"));
-    }
     report::print(&text)
 }
 

@@ -37,8 +37,9 @@ pub(super) fn read(path: &Path, digest: &str) -> Option<Vec<Insn>> {
     if !ours || meta.len() > u64::try_from(most).ok()? {
         return None;
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(meta.len()).ok()?);
-    file.read_to_end(&mut bytes).ok()?;
+    // One read: it was renamed into place whole.
+    let mut bytes = vec![0; usize::try_from(meta.len()).ok()?];
+    file.read_exact(&mut bytes).ok()?;
     let program = bytes.get(header(digest, &[]).len()..)?;
     let (insns, rest) = program.as_chunks::<SIZE>();
     (rest.is_empty() && !insns.is_empty() && bytes.starts_with(&header(digest, program)))

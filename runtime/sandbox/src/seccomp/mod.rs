@@ -87,9 +87,7 @@ impl Program {
 /// Why there is no program.
 #[derive(Debug, thiserror::Error)]
 pub enum SeccompError {
-    #[error(
-        "the system-call filter names `{name}`, which neither this libseccomp nor airtight knows"
-    )]
+    #[error("the system-call filter names `{name}`, which airtight does not know")]
     UnknownCall { name: String },
     #[error(
         "the system-call filter compiles to {instructions} instructions; the kernel takes 4096"
@@ -142,13 +140,6 @@ pub fn profile_program(
         notify: notify(notifies),
         flags,
     })
-}
-
-/// The version of libseccomp whose tables name the calls.
-#[must_use]
-pub fn library_version() -> Option<(u32, u32, u32)> {
-    let version = libseccomp::ScmpVersion::current().ok()?;
-    Some((version.major, version.minor, version.micro))
 }
 
 /// Those of [`SECCOMP_FLAGS`] that this kernel takes.

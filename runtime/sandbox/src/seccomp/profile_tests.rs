@@ -296,6 +296,65 @@ fn podman() -> SeccompProfile {
     read(&std::fs::read_to_string(path).unwrap())
 }
 
+/// Numbers are facts of the kernel, and libseccomp's authors keep them too.
+#[test]
+fn the_tables_are_libseccomps() {
+    let names = include_str!("numbers/x86_64.txt")
+        .lines()
+        .chain(include_str!("numbers/aarch64.txt").lines());
+    let names: std::collections::BTreeSet<&str> =
+        names.map(|line| line.split(' ').next().unwrap()).collect();
+    assert!(names.len() > 450);
+    for table in TABLES {
+        // What this libseccomp knows by number is there by name.
+        for number in 0..600 {
+            let Ok(name) = ScmpSyscall::from_raw_syscall(number).get_name_by_arch(arch(table.name))
+            else {
+                continue;
+            };
+            assert!(names.contains(&*name), "{name}");
+        }
+        for name in &names {
+            let theirs = ScmpSyscall::from_name_by_arch(name, arch(table.name))
+                .unwrap()
+                .as_raw_syscall();
+            let ours = table.call(name);
+            match (ours, u32::try_from(theirs)) {
+                (Some(abi::Call::Number(number)), Ok(theirs)) => {
+                    assert_eq!(number, theirs, "{name}")
+                }
+                // It has numbers of its own for calls behind others: a hundred and the first argument, or two hundred.
+                (
+                    Some(abi::Call::Multiplexed {
+                        number: 102, first, ..
+                    }),
+                    Err(_),
+                ) => {
+                    assert_eq!(
+                        -100 - i64::try_from(first).unwrap(),
+                        i64::from(theirs),
+                        "{name}"
+                    );
+                }
+                (
+                    Some(abi::Call::Multiplexed {
+                        number: 117, first, ..
+                    }),
+                    Err(_),
+                ) => {
+                    assert_eq!(
+                        -200 - i64::try_from(first).unwrap(),
+                        i64::from(theirs),
+                        "{name}"
+                    );
+                }
+                (None, Err(_)) => {}
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+    }
+}
+
 #[test]
 fn podmans_profile_means_what_it_means_to_libseccomp() {
     let profile = podman();

@@ -321,7 +321,7 @@ fn a_name_that_nobody_knows_is_an_error_and_not_a_silent_refusal() {
     let text = compile(&filter, NATIVE).unwrap_err().to_string();
     assert_eq!(
         text,
-        "the system-call filter names `opnat`, which neither this libseccomp nor airtight knows"
+        "the system-call filter names `opnat`, which airtight does not know"
     );
 }
 

@@ -57,9 +57,11 @@ install: build
 	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin share/bash-completion/completions share/zsh/site-functions share/fish/vendor_completions.d)
 	for bin in $(BINS); do install -m 755 target/release/$$bin $(DESTDIR)$(PREFIX)/bin/; done
 	target/release/airtight man $(DESTDIR)$(PREFIX)/share/man/man1
-	target/release/airtight completions bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/airtight
-	target/release/airtight completions zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_airtight
-	target/release/airtight completions fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/airtight.fish
+	for program in airtight airtight-runtime; do \
+	  target/release/airtight completions bash --program $$program > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$program; \
+	  target/release/airtight completions zsh --program $$program > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_$$program; \
+	  target/release/airtight completions fish --program $$program > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/$$program.fish; \
+	done
 
 clean:
 	cargo clean

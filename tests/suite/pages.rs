@@ -9,6 +9,11 @@ const COMMANDS: [&str; 16] = [
     "pull", "copy", "verify", "profile", "doctor",
 ];
 
+const RUNTIME: [&str; 16] = [
+    "", "create", "start", "run", "state", "kill", "delete", "exec", "list", "ps", "pause",
+    "resume", "update", "events", "spec", "features",
+];
+
 fn help(program: &str, command: &str) -> String {
     let output = Command::new(binary(program))
         .args(command.split_whitespace())
@@ -47,7 +52,7 @@ fn help_is_as_it_was() {
         };
         golden(&format!("{name}.txt"), &help("airtight", command));
     }
-    for command in ["", "run", "spec", "features"] {
+    for command in RUNTIME {
         let name = format!("airtight-runtime {command}");
         golden(
             &format!("{}.txt", name.trim().replace(' ', "-")),
@@ -71,11 +76,22 @@ fn every_shell_gets_completions_and_every_command_a_page() {
             assert!(ran.stdout.contains(word), "{shell}: {word}");
         }
     }
+    let ran = world
+        .airtight(["completions", "bash", "--program", "airtight-runtime"])
+        .unwrap();
+    for word in ["console-socket", "preserve-fds", "pause"] {
+        assert!(ran.stdout.contains(word), "airtight-runtime: {word}");
+    }
     let ran = world.airtight(["man", &world.shown("work/man")]).unwrap();
     assert_eq!(ran.code, Some(0), "{ran:?}");
     for command in COMMANDS {
         let page = format!("airtight-{command}.1");
         let page = world.path("work/man").join(page.replace("-.1", ".1"));
+        assert!(page.is_file(), "{}", page.display());
+    }
+    for command in RUNTIME {
+        let page = format!("airtight-runtime-{command}.1").replace("-.1", ".1");
+        let page = world.path("work/man").join(page);
         assert!(page.is_file(), "{}", page.display());
     }
     let page = std::fs::read_to_string(world.path("work/man/airtight-run.1")).unwrap();

@@ -71,7 +71,7 @@ fn command(mut timings: Timings) -> Result<ExitCode, Failure> {
         Command::Verify(args) => return images::verify(&args, &open()?),
         Command::Profile(command) => profiles::run(&command)?,
         Command::Doctor(args) => return doctor::run(&args),
-        Command::Completions { shell } => pages::completions(shell)?,
+        Command::Completions { shell, program } => pages::completions(shell, program)?,
         Command::Man { dir } => pages::man(&dir)?,
     }
     Ok(ExitCode::SUCCESS)

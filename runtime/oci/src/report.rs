@@ -146,7 +146,7 @@ pub(crate) fn debug(args: &Global, message: &str) {
 pub(crate) fn warn(args: &Global, message: &str) {
     match &args.log {
         Some(_) => log(args, "warning", message),
-        None => say(message),
+        None => say(&format!("warning: {message}")),
     }
 }
 

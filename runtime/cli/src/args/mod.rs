@@ -70,6 +70,9 @@ pub(crate) enum Command {
     Completions {
         /// Where the output belongs is in the shell's own manual; `make install` puts it there
         shell: clap_complete::Shell,
+        /// Of this program
+        #[arg(long, value_enum, default_value_t = Program::Airtight)]
+        program: Program,
     },
     /// Write the man pages into a directory
     #[command(hide = true, after_help = examples::MAN)]
@@ -77,6 +80,13 @@ pub(crate) enum Command {
         /// Made if it is not there
         dir: PathBuf,
     },
+}
+
+/// Those with completions.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Program {
+    Airtight,
+    AirtightRuntime,
 }
 
 #[derive(Debug, Subcommand)]

@@ -51,7 +51,6 @@ const APPLETS: &[&str] = &[
     "test",
     "tty",
     "stty",
-    "chrt",
     "ionice",
     "taskset",
     "kill",

@@ -17,6 +17,7 @@ mod exec;
 mod harness;
 mod hooks;
 mod hostile;
+mod kills;
 mod lifecycle;
 mod mounts;
 mod namespaces;

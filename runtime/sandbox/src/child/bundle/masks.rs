@@ -19,14 +19,6 @@ const READ_ONLY: Change = Change {
     recursive: false,
 };
 
-/// It must work as a device: what reads a masked file finds it empty, and is not refused.
-const NULL: Attributes = Attributes {
-    read_only: true,
-    no_suid: true,
-    no_dev: false,
-    no_exec: true,
-};
-
 impl Child<'_> {
     /// A link that took the path's place is followed inside the root only, so the cover lies over what the name leads to in there.
     pub(in crate::child) fn mask_path(&mut self, path: &Path) -> Result<()> {
@@ -36,9 +28,8 @@ impl Child<'_> {
         let cover = if directory::kind(&place.fd)? == Kind::Directory {
             self.empty_directory()?
         } else {
-            let cover = mount::clone_tree(self.null()?)?;
-            mount::set_attributes(&cover, NULL, None)?;
-            cover
+            // With the flags that it has on the host: as a device that works, so that what reads a masked file finds it empty.
+            mount::clone_tree(self.null()?)?
         };
         Ok(mount::attach(&cover, &place.fd)?)
     }
@@ -66,16 +57,14 @@ impl Child<'_> {
     /// One empty file system covers all directories: each cover after the first is a copy of the first, which is attached, as the kernel wants it before 6.15.
     fn empty_directory(&mut self) -> Result<OwnedFd> {
         if let Some(first) = &self.held.cover {
-            let cover = mount::clone_tree(first)?;
-            mount::set_attributes(&cover, Attributes::FIXED, None)?;
-            return Ok(cover);
+            return Ok(mount::clone_tree(first)?);
         }
-        let options = [
-            (c"source", Some(c"tmpfs")),
-            (c"mode", Some(c"555")),
-            (c"ro", None),
-        ];
-        let first = mount::new_mount(c"tmpfs", &options, Attributes::FIXED)?;
+        let options = [(c"source", Some(c"tmpfs")), (c"ro", None)];
+        let read_only = Attributes {
+            read_only: true,
+            ..Attributes::default()
+        };
+        let first = mount::new_mount(c"tmpfs", &options, read_only)?;
         self.held.cover = Some(again(&first)?);
         Ok(first)
     }

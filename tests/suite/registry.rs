@@ -5,7 +5,7 @@ mod faults;
 mod tools;
 
 use airtight_tests::registry::{Access, Fault, Proxy, REGISTRY, Registry};
-use airtight_tests::{Ran, World, has};
+use airtight_tests::{Need, Ran, World, binary, has};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -176,6 +176,92 @@ fn a_killed_push_goes_on_where_it_was() {
     assert!(files(&world, "tmp").is_empty());
     let other = World::new().unwrap();
     assert_eq!(told(&other, &["pull", &to])["digest"], again["digest"]);
+}
+
+#[test]
+fn an_upload_goes_on_in_the_middle_of_a_piece_where_the_registry_keeps_it() {
+    if !has(REGISTRY) {
+        return;
+    }
+    let world = world(20 * MIB);
+    let registry = Registry::start(None, Access::Everybody).unwrap();
+    let proxy = Proxy::before(registry.port).unwrap();
+    proxy.fault_after(
+        "PATCH",
+        "/blobs/uploads/",
+        1,
+        1,
+        Fault::KeepRequest(3 * MIB),
+    );
+    let pushed = told(&world, &["push", "test/app:1", &proxy.name("test/app:1")]);
+    let ranges: Vec<String> = proxy
+        .of("PATCH")
+        .iter()
+        .filter_map(|seen| {
+            let line = seen
+                .head
+                .lines()
+                .find(|line| line.to_lowercase().starts_with("content-range:"));
+            line.map(|line| {
+                line.split(' ')
+                    .nth(1)
+                    .unwrap()
+                    .split('-')
+                    .next()
+                    .unwrap()
+                    .to_owned()
+            })
+        })
+        .collect();
+    let at = |mib: u64| (mib * MIB).to_string();
+    assert_eq!(ranges, ["0".to_owned(), at(8), at(11), at(19)]);
+    let pulled = told(
+        &World::new().unwrap(),
+        &["pull", &registry.name("test/app:1")],
+    );
+    assert_eq!(pulled["digest"], pushed["digest"]);
+}
+
+#[test]
+fn a_terminal_sees_how_far_it_is_and_nobody_else() {
+    if !has(REGISTRY) || !has(&[Need::Program("script")]) {
+        return;
+    }
+    let world = world(MIB);
+    let registry = Registry::start(None, Access::Everybody).unwrap();
+    let proxy = Proxy::before(registry.port).unwrap();
+    let to = proxy.name("test/app:1");
+    let push = format!("{} push test/app:1 {to}", binary("airtight").display());
+    for (name, quiet, want) in [
+        ("shown", "", true),
+        ("quiet", " --quiet", false),
+        ("as JSON", " --json", false),
+    ] {
+        proxy.clear();
+        proxy.fault(
+            "HEAD",
+            "/blobs/",
+            1,
+            Fault::Silence(std::time::Duration::from_millis(1600)),
+        );
+        let ran = world
+            .command("script")
+            .args(["-qec", &format!("{push}{quiet}"), "/dev/null"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&ran.stdout).into_owned();
+        assert!(ran.status.success(), "{name}: {text}");
+        assert_eq!(text.contains("] "), want, "{name}: {text:?}");
+    }
+    proxy.clear();
+    proxy.fault(
+        "HEAD",
+        "/blobs/",
+        1,
+        Fault::Silence(std::time::Duration::from_millis(1600)),
+    );
+    let ran = done(&world, &["push", "test/app:1", &to]);
+    assert!(!ran.stderr.contains(['[', '\r', '\u{1b}']), "{ran:?}");
 }
 
 #[test]

@@ -14,6 +14,8 @@ pub enum Fault {
     Answer(String),
     /// So many bytes of the request's body reach the registry, then both ends are cut.
     CutRequest(u64),
+    /// As it, at a registry that keeps what it has got of a piece.
+    KeepRequest(u64),
     /// So many bytes of the answer's body reach the client.
     CutAnswer(u64),
     /// So many bytes of the answer's body reach the client, and no more until it is gone.
@@ -61,6 +63,8 @@ struct Shared {
     rules: Mutex<Vec<Rule>>,
     seen: Mutex<Vec<Seen>>,
     held: (Mutex<u32>, Condvar),
+    /// Where an upload stands that the client knows by another location.
+    moved: Mutex<Vec<(String, String)>>,
 }
 
 /// Listens as long as the test runs.
@@ -226,6 +230,14 @@ fn serve(client: &TcpStream, to: u16, shared: &Shared) -> io::Result<()> {
         _ => {}
     }
     let mut registry = TcpStream::connect(("127.0.0.1", to))?;
+    if let Some(Fault::KeepRequest(kept)) = fault {
+        return keep(client, registry, &head, kept.min(length), shared);
+    }
+    let head = {
+        let moved = shared.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = moved.iter().rev().find(|(known, _)| *known == path);
+        now.map_or_else(|| head.clone(), |(known, now)| head.replacen(known, now, 1))
+    };
     registry.write_all(closing(&head).as_bytes())?;
     let pass = match fault {
         Some(Fault::CutRequest(most)) => length.min(most),
@@ -300,6 +312,35 @@ fn answer(
             client.write_all(head.as_bytes())?;
             io::copy(&mut registry, &mut client)?;
         }
+    }
+    close(client)
+}
+
+/// The first bytes of a piece go on as a piece of their own, and the client is not told.
+fn keep(
+    mut client: &TcpStream,
+    mut registry: TcpStream,
+    head: &str,
+    kept: u64,
+    shared: &Shared,
+) -> io::Result<()> {
+    let mut lines: Vec<String> = Vec::new();
+    for line in closing(head).lines() {
+        let lower = line.to_ascii_lowercase();
+        if lower.starts_with("content-length:") {
+            lines.push(format!("Content-Length: {kept}"));
+        } else if !lower.starts_with("content-range:") {
+            lines.push(line.to_owned());
+        }
+    }
+    registry.write_all((lines.join("\r\n") + "\r\n").as_bytes())?;
+    io::copy(&mut (&mut client).take(kept), &mut registry)?;
+    let answer = read_head(&mut registry)?.unwrap_or_default();
+    let path = |url: &str| url.splitn(4, '/').nth(3).map(|path| format!("/{path}"));
+    let known = head.split(' ').nth(1).map(str::to_owned);
+    if let (Some(known), Some(now)) = (known, header(&answer, "location").and_then(path)) {
+        let mut moved = shared.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        moved.push((known, now));
     }
     close(client)
 }

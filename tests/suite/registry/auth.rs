@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use airtight_tests::registry::{Access, Authority, Fault, Proxy, REGISTRY, Registry, Tokens};
-use airtight_tests::{Ran, World, binary, has};
+use airtight_tests::{Need, Ran, World, binary, has};
 
 use super::{MIB, done, states, told, world};
 
@@ -346,42 +346,72 @@ fn credentials_go_to_no_other_host() {
     assert_eq!(told_so(&foreign), 0, "{:?}", foreign.seen());
 }
 
+/// In a network of its own, whose registry is not on loopback.
+const FAR: &str = r#"
+set -e
+ip link set lo up
+ip address add 198.51.100.7/32 dev lo
+docker-registry serve "$1" >/dev/null 2>&1 &
+registry=$!
+trap 'kill $registry' EXIT
+for wait in $(seq 200); do curl -s -o /dev/null http://198.51.100.7:5000/v2/ && break; sleep 0.05; done
+shift
+"$@" 2>&1 || true
+"$@" --insecure-registry 198.51.100.7:5000 --quiet
+"#;
+
 #[test]
-fn plain_text_is_for_loopback_and_for_whom_the_operator_names() {
-    if !has(REGISTRY) {
+fn privileged_plain_text_is_for_loopback_and_for_whom_the_operator_names() {
+    if !has(REGISTRY) || !has(&[Need::Root, Need::Program("ip"), Need::Program("unshare")]) {
         return;
     }
-    let registry = Registry::start(None, Access::Everybody).unwrap();
     let world = world(MIB);
-    // A name of this machine that is not one of loopback's: the proxy makes it one.
-    let proxy = format!("http://127.0.0.1:{}", registry.port);
-    let push = |flags: &[&str]| {
-        let output = world
-            .command(binary("airtight"))
-            .args([
-                "push",
-                "test/app:1",
-                "registry.test:5000/test/app:1",
-                "--retry",
-                "0",
-                "--timeout",
-                "5",
-            ])
-            .args(flags)
-            .env("HTTP_PROXY", &proxy)
-            .env("http_proxy", &proxy)
-            .output()
-            .unwrap();
-        String::from_utf8_lossy(&output.stderr).into_owned()
-    };
-    let refused = push(&[]);
-    assert!(
-        refused.contains("https://registry.test:5000"),
-        "TLS is spoken or nothing: {refused}"
+    let config = format!(
+        "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {:?}}}}}\nhttp: {{addr: \"198.51.100.7:5000\"}}\n",
+        world.shown("work/data")
     );
-    let wrong = push(&["--insecure-registry", "http://registry.test"]);
+    let config = world.write("work/registry.yml", config).unwrap();
+    let output = world
+        .command("unshare")
+        .args(["--net", "sh", "-c", FAR, "sh"])
+        .arg(config)
+        .arg(binary("airtight"))
+        .args([
+            "push",
+            "test/app:1",
+            "198.51.100.7:5000/far:1",
+            "--retry",
+            "0",
+            "--timeout",
+            "5",
+        ])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{output:?}");
+    let (refused, taken) = said.split_once("\n  fix: ").unwrap();
+    assert_eq!(
+        refused,
+        "airtight: https://198.51.100.7:5000: does not speak TLS"
+    );
     assert!(
-        wrong.contains("--insecure-registry http://registry.test: is no host"),
-        "{wrong}"
+        taken.contains("--insecure-registry")
+            && taken.trim_end().ends_with("198.51.100.7:5000/far:1"),
+        "{said}"
+    );
+    let wrong = world
+        .airtight([
+            "push",
+            "test/app:1",
+            "r.test/a",
+            "--insecure-registry",
+            "http://r.test",
+        ])
+        .unwrap();
+    assert!(
+        wrong
+            .stderr
+            .contains("--insecure-registry http://r.test: is no host"),
+        "{wrong:?}"
     );
 }

@@ -79,7 +79,9 @@ impl Client {
         let header = self.header(&ask.url, scope)?;
         let mut reply = self.http.exchange(ask, header.as_deref())?;
         if reply.status == 401 && *ask.url.origin() == self.origin {
-            let chance = self.auth().refused(&self.http, &self.host, scope, &reply)?;
+            let chance =
+                self.auth()
+                    .refused(&self.http, &self.host, scope, &reply, header.as_deref())?;
             if !chance {
                 return Err(self.denied(reply, header.is_some()).into());
             }
@@ -309,5 +311,82 @@ fn check_digest(url: &Url, found: &Digest, wanted: &str, said: Option<&str>) -> 
             ))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn nothing_leads_from_tls_to_plain_text_nor_from_afar_to_this_machine() {
+        let client = |host: &str, https: bool| {
+            let settings = Settings {
+                cert_dir: None,
+                authfile: None,
+                insecure: vec!["plain.example.org".to_owned()],
+                patience: Duration::from_secs(1),
+                retries: 0,
+                jobs: 1,
+                env: |_| None,
+            };
+            Client {
+                http: Http::new(settings, Arc::default(), host),
+                host: host.to_owned(),
+                origin: Origin::of(host, https).unwrap(),
+                auth: Mutex::default(),
+            }
+        };
+        let far = client("r.example.org", true);
+        let near = client("localhost:5000", false);
+        let at = "https://r.example.org/v2/a/blobs/x";
+        let here = "http://localhost:5000/v2/a/blobs/x";
+        for (client, url, location, want) in [
+            (
+                &far,
+                at,
+                "https://s3.example.org/x",
+                Some("https://s3.example.org/x"),
+            ),
+            (&far, at, "/y", Some("https://r.example.org/y")),
+            (&far, at, "http://s3.example.org/x", None),
+            (&far, at, "http://localhost:5000/x", None),
+            (&far, at, "http://plain.example.org/x", None),
+            // A registry whose proxy did not tell it of TLS.
+            (
+                &far,
+                at,
+                "http://r.example.org/y?z",
+                Some("https://r.example.org/y?z"),
+            ),
+            (&far, at, "http://r.example.org:8080/y", None),
+            (
+                &near,
+                here,
+                "http://localhost:6000/x",
+                Some("http://localhost:6000/x"),
+            ),
+            (
+                &near,
+                here,
+                "http://plain.example.org/x",
+                Some("http://plain.example.org/x"),
+            ),
+            (&near, here, "http://s3.example.org/x", None),
+            (
+                &near,
+                here,
+                "https://s3.example.org/x",
+                Some("https://s3.example.org/x"),
+            ),
+        ] {
+            let told = client.location(&Reply::of(url, location)).ok();
+            assert_eq!(
+                told.map(|url| url.whole()).as_deref(),
+                want,
+                "{url} to {location}"
+            );
+        }
     }
 }

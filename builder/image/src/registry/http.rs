@@ -89,6 +89,18 @@ impl Reply {
         Ok(number)
     }
 
+    #[cfg(test)]
+    pub(crate) fn of(url: &str, location: &str) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert("location", location.parse().unwrap());
+        Self {
+            status: 307,
+            headers,
+            url: Url::parse(url).unwrap(),
+            body: Body::builder().data(""),
+        }
+    }
+
     pub(crate) fn strange(&self, problem: impl Into<String>) -> Error {
         Error::refused(
             &self.url,

@@ -36,8 +36,9 @@ pub use challenge::{Challenge, parse_challenges};
 pub use copy::Platforms;
 pub use document::Platform;
 pub use name::RegistryRef;
-pub use pace::Meter;
+pub use pace::{Meter, retry_after};
 pub use report::{Moved, Report, State};
+pub use url::next_page;
 
 use crate::error::{Error, Result};
 use client::Client;
@@ -124,6 +125,26 @@ impl Registries {
         clients.insert(host.to_owned(), Arc::clone(&client));
         Ok(client)
     }
+}
+
+/// Where a `Location`, said in an answer of `base`, leads.
+///
+/// # Errors
+/// An address that is none, or one with a user in it.
+pub fn join_location(base: &str, location: &str) -> Result<String> {
+    Ok(url::Url::parse(base)?.join(location)?.whole())
+}
+
+/// Reads a manifest or index of hostile bytes, which the registry says to be of the type `said`; its digest.
+///
+/// # Errors
+/// What is neither, or not what it is said to be.
+pub fn parse_document(bytes: &[u8], said: &str) -> Result<crate::Digest> {
+    Ok(
+        document::Document::read(bytes.to_vec(), said, "a document")?
+            .digest()
+            .clone(),
+    )
 }
 
 #[cfg(test)]

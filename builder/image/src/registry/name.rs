@@ -34,14 +34,10 @@ impl RegistryRef {
         &self.repository
     }
 
-    /// The tag that was written; `latest` when neither a tag nor a digest was.
+    /// `latest` when neither a tag nor a digest was written.
     #[must_use]
     pub fn tag(&self) -> Option<&str> {
-        match (&self.tag, &self.digest) {
-            (Some(tag), _) => Some(tag),
-            (None, None) => Some("latest"),
-            (None, Some(_)) => None,
-        }
+        self.tag.as_deref()
     }
 
     #[must_use]
@@ -51,9 +47,9 @@ impl RegistryRef {
 
     /// What a registry is asked for: the digest where there is one, since a tag can move.
     pub(crate) fn wanted(&self) -> String {
-        match (&self.digest, self.tag()) {
-            (Some(digest), _) => digest.to_string(),
-            (None, tag) => tag.unwrap_or("latest").to_owned(),
+        match &self.digest {
+            Some(digest) => digest.to_string(),
+            None => self.tag.clone().unwrap_or_default(),
         }
     }
 
@@ -115,7 +111,9 @@ impl FromStr for RegistryRef {
         Ok(Self {
             host: host.to_ascii_lowercase(),
             repository: repository.to_owned(),
-            tag: tag.map(str::to_owned),
+            tag: tag
+                .or(digest.is_none().then_some("latest"))
+                .map(str::to_owned),
             digest,
         })
     }

@@ -140,7 +140,8 @@ fn fraction() -> f64 {
 }
 
 /// `Retry-After`: seconds, or a date.
-pub(crate) fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
+#[must_use]
+pub fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
     let header = header.trim();
     if header.bytes().all(|byte| byte.is_ascii_digit()) {
         return header.parse().ok().map(Duration::from_secs);

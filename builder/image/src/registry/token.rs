@@ -81,7 +81,7 @@ impl Auth {
         };
         let credentials = self.credentials(http, host, scope)?;
         match (challenge, credentials) {
-            (_, Credentials::Bearer(token)) => Ok(Some(format!("Bearer {}", token.reveal()))),
+            (_, Credentials::Bearer(token)) => Ok(Some(bearer(&token))),
             (Challenge::Basic, Credentials::Basic { user, password }) => {
                 Ok(Some(basic(&user, &password)))
             }
@@ -95,12 +95,12 @@ impl Auth {
             ) => {
                 let fresh = |token: &Token| token.until > Instant::now();
                 if let Some(token) = self.tokens.get(scope).filter(|token| fresh(token)) {
-                    return Ok(Some(format!("Bearer {}", token.secret.reveal())));
+                    return Ok(Some(bearer(&token.secret)));
                 }
                 let wanted = wanted(scope, asked.as_deref());
                 let realm = realm_of(http, host, &realm)?;
                 let token = fetch(http, realm, service.as_deref(), &wanted, &credentials)?;
-                let header = format!("Bearer {}", token.secret.reveal());
+                let header = bearer(&token.secret);
                 self.tokens.insert(scope.clone(), token);
                 Ok(Some(header))
             }
@@ -108,15 +108,20 @@ impl Auth {
         }
     }
 
-    /// Learns from a refusal. Whether another attempt has a chance.
+    /// Learns from a refusal of a request that `said` who we are. Whether another attempt has a chance.
     pub(crate) fn refused(
         &mut self,
         http: &Http,
         host: &str,
         scope: &Scope,
         reply: &Reply,
+        said: Option<&str>,
     ) -> Result<bool, Fault> {
-        self.tokens.remove(scope);
+        // Others may have bought a new one since.
+        let stale = |token: &Token| said == Some(bearer(&token.secret).as_str());
+        if self.tokens.get(scope).is_some_and(stale) {
+            self.tokens.remove(scope);
+        }
         let mut told = reply
             .headers
             .get_all("www-authenticate")
@@ -166,6 +171,10 @@ impl Auth {
             .insert(scope.repository.clone(), found.clone());
         Ok(found)
     }
+}
+
+fn bearer(token: &Secret) -> String {
+    format!("Bearer {}", token.reveal())
 }
 
 fn basic(user: &str, password: &Secret) -> String {

@@ -213,7 +213,8 @@ pub(crate) fn encode(value: &str) -> String {
 }
 
 /// The address of the next page in a `Link` header.
-pub(crate) fn next_page(header: &str) -> Option<&str> {
+#[must_use]
+pub fn next_page(header: &str) -> Option<&str> {
     if header.len() > MAX_URL {
         return None;
     }

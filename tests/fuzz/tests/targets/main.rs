@@ -9,6 +9,7 @@
 
 mod archives;
 mod network;
+mod registry;
 mod text;
 
 /// An answer, for [`airtight_fuzz::fuzz`]: that it was taken, or the words of the refusal.

@@ -67,8 +67,7 @@ pub(crate) fn undo(global: &Global, home: &Home, record: &Record) {
     let undone = if record.process.is_some() {
         kill_all(record).and_then(|()| take_back(global, home, record))
     } else {
-        // Groups that were not empty are another's, and what was in ours is gone: either way nothing in them is to be killed.
-        drop(record.groups().remove(Inside::Kept));
+        // The launch took back the groups that it made; one that was there before is another's.
         home.remove()
     };
     if let Err(failure) = undone {

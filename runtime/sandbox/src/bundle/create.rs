@@ -150,6 +150,9 @@ impl Launched<'_> {
                 fix: "see whether the directory of --root can be written".into(),
             })
         })?;
+        if let Some(made) = self.parent.bundle.made.take() {
+            made.keep();
+        }
         self.say(Word::Recorded(pid))
     }
 

@@ -22,6 +22,7 @@ pub use oom::{Oom, OomWatch};
 pub use remove::Inside;
 
 use dir::Dir;
+pub(super) use make::Made;
 
 /// The hierarchies that are mounted here.
 ///
@@ -101,11 +102,12 @@ impl Groups {
 
 impl Parent<'_> {
     pub(super) fn groups(&mut self, plan: &GroupPlan) -> Result<(), Cause> {
-        let made = make::make(plan)?;
-        self.bundle.groups = made.joins;
+        let mut made = make::make(plan)?;
+        self.bundle.groups = std::mem::take(&mut made.joins);
         if let Some(context) = self.bundle.context {
-            context.warnings.borrow_mut().extend(made.warnings);
+            context.warnings.borrow_mut().append(&mut made.warnings);
         }
+        self.bundle.made = Some(made);
         Ok(())
     }
 

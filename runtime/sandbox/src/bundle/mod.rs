@@ -95,6 +95,8 @@ pub(crate) struct Side<'a> {
     hooks: Vec<Hook>,
     /// Opened for the child to join.
     pub(crate) groups: Vec<OwnedFd>,
+    /// Taken back with this value, unless the container's process is on record.
+    made: Option<groups::Made>,
     /// Connected to who answers for a caller's filter.
     pub(crate) listener: Option<OwnedFd>,
 }

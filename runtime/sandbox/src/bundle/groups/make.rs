@@ -1,4 +1,4 @@
-//! Making groups. What was made is removed again when one of them fails.
+//! Making groups. What was made is removed again when one of them fails, or a later step of the launch; what was there before stays.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
@@ -11,13 +11,13 @@ use nix::errno::Errno;
 use nix::sys::stat::{Mode, mkdirat};
 
 use super::dir::{Dir, there};
-use super::remove::remove_directory;
+use super::remove::remove_soon;
 use super::{freezer, settings};
 use crate::error::Cause;
 
-/// All groups of a plan.
+/// All groups of a plan. Dropped before [`Made::keep`], it takes back what was not there before.
 #[derive(Debug, Default)]
-pub(super) struct Made {
+pub(in crate::bundle) struct Made {
     /// For the child to write `0` to.
     pub(super) joins: Vec<OwnedFd>,
     /// Beside those of the plan.
@@ -32,12 +32,7 @@ pub(super) fn make(plan: &GroupPlan) -> Result<Made, Cause> {
         let done = made.group(group);
         match done {
             Ok(join) => made.joins.push(join),
-            Err(cause) => {
-                if let Err(cause) = without(group, cause) {
-                    made.take_back();
-                    return Err(cause);
-                }
-            }
+            Err(cause) => without(group, cause)?,
         }
     }
     Ok(made)
@@ -187,11 +182,18 @@ impl Made {
         Ok(())
     }
 
+    /// They are in the container's state, and `delete` removes them.
+    pub(in crate::bundle) fn keep(mut self) {
+        self.new.clear();
+    }
+}
+
+impl Drop for Made {
     /// What fails to go is another's by now, or empty and harmless: the error that led here is told.
-    fn take_back(&mut self) {
+    fn drop(&mut self) {
         self.joins.clear();
         while let Some((parent, name)) = self.new.pop() {
-            drop(remove_directory(&parent, &name));
+            drop(remove_soon(&parent, &name));
         }
     }
 }

@@ -118,7 +118,21 @@ fn kill(pids: &BTreeSet<i32>) {
     }
 }
 
-pub(super) fn remove_directory(parent: &Dir, name: &OsStr) -> SysResult<()> {
+/// One that a child of ours was in, which has just been killed.
+pub(super) fn remove_soon(parent: &Dir, name: &OsStr) -> SysResult<()> {
+    let end = Instant::now() + LIMIT_FOR_KEPT;
+    let mut wait = FIRST_WAIT;
+    loop {
+        match remove_directory(parent, name) {
+            Err(error) if error.errno == Errno::EBUSY && Instant::now() < end => {}
+            done => return done,
+        }
+        std::thread::sleep(wait);
+        wait = (wait * 2).min(LONGEST_WAIT);
+    }
+}
+
+fn remove_directory(parent: &Dir, name: &OsStr) -> SysResult<()> {
     match unlinkat(parent, name, UnlinkatFlags::RemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
         Err(errno) => {

@@ -112,6 +112,7 @@ fn privileged_groups_are_made_filled_inhabited_and_removed() {
     let (own, plan) = planned("whole", &limits(), &found);
     let made = make::make(&plan).unwrap();
     assert_eq!(made.joins.len(), plan.groups.len());
+    made.keep();
     for (controller, file, want) in [
         ("memory", "memory.limit_in_bytes", "67108864"),
         ("cpu", "cpu.shares", "512"),
@@ -185,14 +186,29 @@ fn privileged_what_was_made_goes_when_a_later_group_fails() {
 }
 
 #[test]
+fn privileged_a_launch_that_ends_takes_back_what_it_made_and_nothing_else() {
+    let Some(found) = host() else { return };
+    let (own, plan) = planned("back", &Resources::default(), &found);
+    let made = make::make(&plan).unwrap();
+    assert!(dirs(&own.0).iter().all(|dir| dir.exists()));
+    drop(made);
+    assert!(dirs(&own.0).iter().all(|dir| !dir.exists()));
+    make::make(&plan).unwrap().keep();
+    drop(make::make(&plan).unwrap());
+    assert!(
+        dirs(&own.0).iter().all(|dir| dir.exists()),
+        "these were there before"
+    );
+}
+
+#[test]
 fn privileged_an_update_goes_up_and_down_whatever_bounds_what() {
     let Some(found) = host() else { return };
     if found.v1.is_empty() {
         return eprintln!("skipped: no v1 hierarchy is mounted here");
     }
     let (own, plan) = planned("update", &limits(), &found);
-    let made = make::make(&plan).unwrap();
-    drop(made);
+    make::make(&plan).unwrap().keep();
     for (limit, swap, quota, period) in [
         (128_i64 << 20, 256_i64 << 20, 200_000_i64, 400_000_u64),
         (512 << 20, 512 << 20, 5_000, 10_000),
@@ -252,9 +268,9 @@ fn privileged_an_update_goes_up_and_down_whatever_bounds_what() {
 fn privileged_a_group_that_is_used_is_told_and_a_frozen_one_is_refused() {
     let Some(found) = host() else { return };
     let (own, plan) = planned("used", &Resources::default(), &found);
-    make::make(&plan).unwrap();
+    make::make(&plan).unwrap().keep();
     let mut child = inhabited(&own.0);
-    let warned = make::make(&plan).unwrap().warnings;
+    let warned = make::make(&plan).unwrap().warnings.clone();
     assert!(
         warned
             .iter()
@@ -280,7 +296,7 @@ fn privileged_a_group_that_is_used_is_told_and_a_frozen_one_is_refused() {
 fn privileged_groups_below_are_counted_killed_and_removed() {
     let Some(found) = host() else { return };
     let (own, plan) = planned("nested", &Resources::default(), &found);
-    make::make(&plan).unwrap();
+    make::make(&plan).unwrap().keep();
     let below = Own(Groups::new(
         own.0
             .places()
@@ -331,7 +347,7 @@ fn privileged_a_container_that_runs_out_of_memory_is_told_once() {
         return eprintln!("skipped: memory is not counted on v1 here");
     }
     let (own, plan) = planned("oom", &resources, &found);
-    make::make(&plan).unwrap();
+    make::make(&plan).unwrap().keep();
     let mut watch = own.0.oom_watch().unwrap().unwrap();
     assert_eq!(watch.look().unwrap(), Oom::Nothing);
     let mut child = inhabit(&own.0, "exec tail /dev/zero");
@@ -382,7 +398,9 @@ fn privileged_v2_alone_is_made_frozen_counted_and_killed() {
     let found = hierarchies().unwrap();
     assert!(found.v1.is_empty(), "{found:?}");
     let (own, plan) = planned("v2", &Resources::default(), &found);
-    assert_eq!(make::make(&plan).unwrap().joins.len(), 1);
+    let made = make::make(&plan).unwrap();
+    assert_eq!(made.joins.len(), 1);
+    made.keep();
     let mut child = inhabited(&own.0);
     let pid = i32::try_from(child.id()).unwrap();
     assert_eq!(own.0.pids().unwrap(), [pid]);
@@ -442,7 +460,7 @@ fn privileged_the_device_program_holds_and_is_replaced_in_one_step() {
         ..Resources::default()
     };
     let (own, plan) = planned("devices", &deny, &found);
-    make::make(&plan).unwrap();
+    make::make(&plan).unwrap().keep();
     // kmsg is no device of every container; zero is.
     let opens = |device: &str| {
         let mut child = inhabit(
@@ -466,7 +484,7 @@ fn privileged_the_device_program_holds_and_is_replaced_in_one_step() {
         .push(rule(true, DeviceKind::Character, Some(1), Some(11)));
     let (again, plan) = planned("devices", &allow, &found);
     std::mem::forget(again);
-    make::make(&plan).unwrap();
+    make::make(&plan).unwrap().keep();
     assert!(opens("/dev/zero") && opens("/dev/kmsg"));
     let dir = Dir::open(&own.0.places()[0]).unwrap();
     assert_eq!(

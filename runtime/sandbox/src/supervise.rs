@@ -127,6 +127,8 @@ struct Supervisor<'a> {
     streams: Streams,
     timer: Timer,
     timed_out: bool,
+    /// The gate ended before the payload executed.
+    gate_ended: bool,
     /// Why the launch failed; the child's end is still waited for.
     failure: Option<LaunchError>,
     stamps: Vec<(String, Duration)>,
@@ -175,6 +177,7 @@ impl<'a> Supervisor<'a> {
             streams: Streams::default(),
             timer,
             timed_out: false,
+            gate_ended: false,
             failure: None,
             stamps: Vec::new(),
         })
@@ -306,7 +309,13 @@ impl<'a> Supervisor<'a> {
             Message::Reborn(_) | Message::HooksReady | Message::Created => {
                 return Err(SysError::new("recvmsg", "a bundle's word", Errno::EBADMSG));
             }
-            Message::End => self.control = None,
+            Message::End => {
+                self.control = None;
+                // It executed without noticing, or ended, with a word of its own that goes first.
+                if self.gate_ended {
+                    self.end_with_gate()?;
+                }
+            }
         }
         Ok(())
     }
@@ -364,6 +373,15 @@ impl<'a> Supervisor<'a> {
             return Ok(());
         }
         self.gate = None;
+        // Until the payload executes the child is told by the gate why it does not serve, and says so itself.
+        if self.control.is_some() {
+            self.gate_ended = true;
+            return Ok(());
+        }
+        self.end_with_gate()
+    }
+
+    fn end_with_gate(&mut self) -> Result<()> {
         match self.plan.gate.as_ref().map(|gate| gate.on_death) {
             Some(GateDeath::Kill) => {
                 self.fail(LaunchError::GateDied);

@@ -5,8 +5,8 @@
 //! blobs/sha256/HEX     verified on every read
 //! refs/NAME%TAG        the descriptor of a manifest
 //! layers/sha256/HEX/   by diffID: `rootfs`; `lock`, which a running sandbox holds shared; `from-HEX` for each blob that was seen to unpack to it
-//! tmp/                 what is being made; its maker holds a lock on it
-//! cache/               compiled filters; may be deleted
+//! tmp/                 what is being made; its maker holds a lock on it. `p-HEX` is a blob that was cut off, `u-HEX` where an upload stands
+//! cache/               compiled filters, and where blobs were seen; may be deleted
 //! lock                 held shared by a build or import from its first blob to its name, exclusive by gc
 //! ```
 

@@ -274,6 +274,17 @@ fn wanted<'a>(spec: &'a Spec, policy: &'a Policy) -> Result<Vec<Mount<'a>>> {
     Ok(wanted)
 }
 
+/// No mount of a caller's lies there.
+pub(crate) fn is_own(path: &Path) -> bool {
+    NO_DESTINATION.iter().any(|ours| path.starts_with(ours))
+        || OUR_FILES.iter().any(|ours| path == Path::new(ours))
+}
+
+/// It may be given to a sandbox.
+pub(crate) fn is_source(path: &Path) -> bool {
+    source("", path).is_ok()
+}
+
 fn add<'a>(wanted: &mut Vec<Mount<'a>>, ask: &str, path: &'a Path, what: What<'a>) -> Result<()> {
     if !plain(path) || path == Path::new("/") {
         return Err(Refusal::new(
@@ -282,9 +293,7 @@ fn add<'a>(wanted: &mut Vec<Mount<'a>>, ask: &str, path: &'a Path, what: What<'a
             "write an absolute path below `/`",
         ));
     }
-    if NO_DESTINATION.iter().any(|ours| path.starts_with(ours))
-        || OUR_FILES.iter().any(|ours| path == Path::new(ours))
-    {
+    if is_own(path) {
         return Err(Refusal::new(
             ask,
             "that place is the sandbox's own",

@@ -102,13 +102,20 @@ pub fn exec(
 
 /// Every kind that the config names, new or joined: the container's process is in it.
 fn namespaces(container: &Config, pid: i32) -> Vec<JoinNamespace> {
-    let mut namespaces: Vec<JoinNamespace> = container
-        .linux
-        .namespaces
-        .iter()
-        .map(|entry| JoinNamespace {
-            kind: entry.kind,
-            path: PathBuf::from(format!("/proc/{pid}/ns/{}", file(entry.kind))),
+    let kinds = container.linux.namespaces.iter().map(|entry| entry.kind);
+    joined(kinds, pid)
+}
+
+/// These of the process `pid`, in the order of joining.
+pub(super) fn joined(
+    kinds: impl IntoIterator<Item = NamespaceKind>,
+    pid: i32,
+) -> Vec<JoinNamespace> {
+    let mut namespaces: Vec<JoinNamespace> = kinds
+        .into_iter()
+        .map(|kind| JoinNamespace {
+            kind,
+            path: PathBuf::from(format!("/proc/{pid}/ns/{}", file(kind))),
         })
         .collect();
     namespaces.sort_by_key(|entry| entry.kind);

@@ -2,6 +2,7 @@
 //!
 //! Field names are those of the OCI runtime specification 1.2 (`config.md`, `config-linux.md`).
 
+pub mod airtight;
 mod capability;
 mod compat;
 mod config;

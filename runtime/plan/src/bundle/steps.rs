@@ -141,6 +141,14 @@ pub enum BundleStep {
         soft: u64,
         hard: u64,
     },
+    /// The same, but no higher than what the process has: what is beyond is cut, not refused.
+    LowerRlimit {
+        resource: u32,
+        soft: u64,
+        hard: u64,
+    },
+    /// A file that can be read, or a socket of the host's network, among 0, 1, 2 ends the launch: nobody stays to put a pipe in its place.
+    RefuseFileStreams,
     /// Pipes and files on 0, 1 and 2 become the payload's own, so that it can open them again by `/dev/stdout`. What cannot be owned (another's
     /// terminal, a read-only file system, `/dev/null`) stays as it is, as every runtime has it.
     OwnStreams {

@@ -6,7 +6,7 @@
 pub(super) mod check;
 mod devices;
 mod identity;
-mod mounts;
+pub(super) mod mounts;
 mod options;
 mod order;
 pub(super) mod process;

@@ -123,7 +123,7 @@ impl Mounts {
 }
 
 /// A relative one is taken from `/`, which the specification deprecates and every runtime does.
-fn destination(entry: &MountEntry) -> Result<PathBuf> {
+pub(in crate::bundle) fn destination(entry: &MountEntry) -> Result<PathBuf> {
     let refuse = |problem: &str| {
         Err(Refusal::new(
             format!("mounts {}", entry.destination.display()),

@@ -29,6 +29,21 @@ pub(in crate::bundle) fn limits(rlimits: &[RlimitEntry], steps: &mut Vec<ChildSt
     }));
 }
 
+/// Of what is executed next.
+pub(in crate::bundle) fn labels(apparmor: &str, selinux: &str, steps: &mut Vec<ChildStep>) {
+    for (module, label) in [
+        (LabelModule::AppArmor, apparmor),
+        (LabelModule::SeLinux, selinux),
+    ] {
+        if !label.is_empty() {
+            steps.push(ChildStep::Bundle(BundleStep::ExecLabel {
+                module,
+                label: label.to_owned(),
+            }));
+        }
+    }
+}
+
 /// What differs between a first process and one more.
 pub(in crate::bundle) struct Ending<'a> {
     pub(in crate::bundle) process: &'a ProcessConfig,
@@ -108,29 +123,17 @@ impl Ending<'_> {
         if !self.limited {
             limits(&process.rlimits, steps);
         }
-        let mut push = |step| steps.push(ChildStep::Bundle(step));
-        if let Some(scheduler) = process.scheduler {
-            push(BundleStep::Scheduler(scheduler));
-        }
-        if let Some(priority) = process.io_priority {
-            push(BundleStep::IoPriority(priority));
-        }
-        for (module, label) in [
-            (LabelModule::AppArmor, &process.apparmor_profile),
-            (LabelModule::SeLinux, &process.selinux_label),
-        ] {
-            if !label.is_empty() {
-                push(BundleStep::ExecLabel {
-                    module,
-                    label: label.clone(),
-                });
-            }
-        }
+        let priorities = [
+            process.scheduler.map(BundleStep::Scheduler),
+            process.io_priority.map(BundleStep::IoPriority),
+        ];
+        steps.extend(priorities.into_iter().flatten().map(ChildStep::Bundle));
+        labels(&process.apparmor_profile, &process.selinux_label, steps);
         // After the mounts, which used descriptors of the host's tree, and before any code of the image runs (CVE-2024-21626).
         if self.preserve_fds > 0 {
-            push(BundleStep::PreserveDescriptors {
+            steps.push(ChildStep::Bundle(BundleStep::PreserveDescriptors {
                 count: self.preserve_fds,
-            });
+            }));
         } else {
             steps.push(ChildStep::CloseDescriptors);
         }

@@ -17,7 +17,20 @@ const PROCESSES: u64 = 1 << 15;
 
 /// What this host allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ceiling(Policy);
+pub struct Ceiling {
+    policy: Policy,
+    on_excess: OnExcess,
+}
+
+/// What becomes of a bundle that asks for more than is allowed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnExcess {
+    /// It is refused with the list.
+    #[default]
+    Refuse,
+    /// What is too much is left out, and told. The sensible setting where a cluster writes the bundles.
+    Narrow,
+}
 
 /// What the operator adds on the command line of one launch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,7 +50,7 @@ impl Ceiling {
     /// memory file systems; no endpoint and no public address.
     #[must_use]
     pub fn built_in() -> Self {
-        Self(Policy {
+        let policy = Policy {
             syscalls: shipped::every_call(),
             write_execute: true,
             listen: PortSet::all(),
@@ -45,21 +58,35 @@ impl Ceiling {
             open_files: OPEN_FILES,
             processes: PROCESSES,
             ..Policy::nothing()
-        })
+        };
+        Self {
+            policy,
+            on_excess: OnExcess::Refuse,
+        }
     }
 
-    /// Reads a ceiling: the format of a profile, where `extends` may also be `"built-in"` and a `tmpfs` path may be `"*"`.
+    /// Reads a ceiling: the format of a profile, where `extends` may also be `"built-in"`, a `tmpfs` path may be `"*"`, and `on-excess` may be
+    /// `"refuse"` or `"narrow"`.
     ///
     /// # Errors
     /// What is wrong in the file, with its key and the fix.
     pub fn parse(text: &str, file: &Path) -> Result<Self, ProfileError> {
-        Profile::parse_ceiling(text, file).map(|profile| Self(profile.policy()))
+        Profile::parse_ceiling(text, file).map(|profile| Self {
+            policy: profile.policy(),
+            on_excess: profile.on_excess(),
+        })
     }
 
     /// All that it allows.
     #[must_use]
     pub fn policy(&self) -> &Policy {
-        &self.0
+        &self.policy
+    }
+
+    /// What becomes of a bundle that asks for more.
+    #[must_use]
+    pub fn on_excess(&self) -> OnExcess {
+        self.on_excess
     }
 }
 
@@ -76,7 +103,7 @@ pub fn narrow(
         listen,
         tmpfs,
     } = additions;
-    let (mut asked, mut allowed) = (profile.policy(), ceiling.0.clone());
+    let (mut asked, mut allowed) = (profile.policy(), ceiling.policy.clone());
     asked.connect.extend(connect.iter().cloned());
     asked.public |= public;
     for (first, last) in listen.ranges() {

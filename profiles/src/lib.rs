@@ -36,7 +36,7 @@ mod rule;
 mod section;
 mod shipped;
 
-pub use ceiling::{Additions, Ceiling, effective, narrow};
+pub use ceiling::{Additions, Ceiling, OnExcess, effective, narrow};
 pub use endpoint::{Endpoint, PortSet};
 pub use filter::{ArgCondition, ArgOp, SeccompFilter, SyscallRule};
 pub use names::{KNOWN_MAX, unified_number};

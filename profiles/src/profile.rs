@@ -8,7 +8,7 @@ use toml::{Table, Value};
 pub use crate::section::ProfileError;
 
 use crate::calls::{SyscallGrant, syscalls};
-use crate::ceiling::Ceiling;
+use crate::ceiling::{Ceiling, OnExcess};
 use crate::endpoint::Endpoint;
 use crate::grant::{
     BareGrant, ConnectGrant, CountGrant, ListenGrant, Source, TmpfsWish, bare, connect, count,
@@ -29,6 +29,8 @@ pub struct Profile {
     written: Written,
     /// Of the profile that this one extends.
     inherited: Policy,
+    /// Of a ceiling only.
+    on_excess: OnExcess,
 }
 
 /// The grants of the profile itself. Keys in alphabetical order: that is the canonical JSON.
@@ -164,6 +166,10 @@ impl Profile {
             .map(|grant| (&grant.endpoint, grant.why.as_str()))
     }
 
+    pub(crate) fn on_excess(&self) -> OnExcess {
+        self.on_excess
+    }
+
     /// The profile that this one extends; an empty profile extends `base`.
     #[must_use]
     pub fn extends(&self) -> Option<&str> {
@@ -226,7 +232,15 @@ impl Profile {
             tmpfs: each(section.sections("tmpfs")?, |wish| tmpfs(wish, source))?,
             write_execute: section.section("write-execute")?.map(bare).transpose()?,
         };
-        let profile = Self { written, inherited };
+        let on_excess = match source {
+            Source::Ceiling => on_excess(&mut section)?,
+            Source::Payload | Source::Trusted => OnExcess::default(),
+        };
+        let profile = Self {
+            written,
+            inherited,
+            on_excess,
+        };
         let ports = profile.policy().listen.count();
         if source == Source::Payload && ports > MAX_PORTS {
             return Err(section.error(
@@ -237,6 +251,18 @@ impl Profile {
         }
         section.finish()?;
         Ok(profile)
+    }
+}
+
+fn on_excess(section: &mut Section<'_>) -> Result<OnExcess, ProfileError> {
+    match section.text("on-excess")?.as_deref() {
+        None | Some("refuse") => Ok(OnExcess::Refuse),
+        Some("narrow") => Ok(OnExcess::Narrow),
+        Some(other) => Err(section.error(
+            "on-excess",
+            format!("`{other}` is not one of refuse, narrow"),
+            "write one of them",
+        )),
     }
 }
 

@@ -12,6 +12,8 @@ pub(crate) struct Problems {
     told: Vec<String>,
     /// What is passed over with a word.
     warnings: Vec<String>,
+    /// Keys that were not known, and ask for something.
+    unknown: Vec<String>,
 }
 
 /// Lines of one message.
@@ -27,8 +29,9 @@ impl Problems {
         self.warnings.push(text);
     }
 
-    pub(crate) fn into_warnings(self) -> Vec<String> {
-        self.warnings
+    /// Warnings, and keys that were not known.
+    pub(crate) fn into_rest(self) -> (Vec<String>, Vec<String>) {
+        (self.warnings, self.unknown)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -208,6 +211,16 @@ impl Object {
         for (key, value) in &self.map {
             if !asks_nothing(value) {
                 problems.add(&self.key(key), "is not honoured");
+            }
+        }
+    }
+
+    /// Notes each key that nobody took and that asks for something.
+    pub(crate) fn rest(self, problems: &mut Problems) {
+        for (key, value) in &self.map {
+            if !asks_nothing(value) {
+                let key: String = self.key(key).escape_debug().take(200).collect();
+                problems.unknown.push(key);
             }
         }
     }

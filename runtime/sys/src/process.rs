@@ -137,6 +137,33 @@ pub fn set_rlimit_number(resource: u32, soft: u64, hard: u64) -> Result<()> {
     set_rlimit_of(0, resource, soft, hard)
 }
 
+/// The same for this process, but no higher than it has it already: what is beyond is cut. (`RLIM_INFINITY` is the largest number.)
+///
+/// # Errors
+/// `prlimit(2)`'s.
+pub fn lower_rlimit_number(resource: u32, soft: u64, hard: u64) -> Result<()> {
+    let mut now = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    let nothing: *const libc::rlimit64 = std::ptr::null();
+    // SAFETY: the first pointer is null, so nothing is set; the kernel writes one limit at the second, a live value of this frame.
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            resource,
+            nothing,
+            std::ptr::from_mut(&mut now),
+        )
+    };
+    if ret != 0 {
+        return Err(SysError::last("prlimit64", resource.to_string()));
+    }
+    let hard = hard.min(now.rlim_max);
+    set_rlimit_number(resource, soft.min(now.rlim_cur).min(hard), hard)
+}
+
 /// The same for another process, by the rights of this one; 0 is this one.
 ///
 /// # Errors

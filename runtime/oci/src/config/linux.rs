@@ -15,7 +15,7 @@ const LINUX32: u64 = 8;
 
 pub(super) fn linux(mut object: Object, problems: &mut Problems) -> LinuxConfig {
     let linux = &mut object;
-    LinuxConfig {
+    let config = LinuxConfig {
         namespaces: namespaces(linux, problems),
         uid_mappings: mappings(linux, "uidMappings", problems),
         gid_mappings: mappings(linux, "gidMappings", problems),
@@ -38,7 +38,9 @@ pub(super) fn linux(mut object: Object, problems: &mut Problems) -> LinuxConfig 
             .object("intelRdt", problems)
             .map(|object| intel_rdt(object, problems)),
         sysctl: linux.text_map("sysctl", problems),
-    }
+    };
+    object.rest(problems);
+    config
 }
 
 fn namespaces(linux: &mut Object, problems: &mut Problems) -> Vec<NamespaceEntry> {

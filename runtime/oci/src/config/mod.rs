@@ -21,6 +21,8 @@ use crate::report::Failure;
 pub(crate) struct Parsed<T> {
     pub(crate) value: T,
     pub(crate) warnings: Vec<String>,
+    /// Keys that are not read here, and ask for something: passed over, but where every ask is told.
+    pub(crate) unknown: Vec<String>,
 }
 
 /// Of a config.json. What is larger is not one that anybody wrote.
@@ -67,8 +69,12 @@ pub(crate) fn document(path: &Path) -> Result<Map<String, Value>, Failure> {
 /// Of one document.
 fn settled<T>(value: T, problems: Problems) -> Result<Parsed<T>, Problems> {
     if problems.is_empty() {
-        let warnings = problems.into_warnings();
-        Ok(Parsed { value, warnings })
+        let (warnings, unknown) = problems.into_rest();
+        Ok(Parsed {
+            value,
+            warnings,
+            unknown,
+        })
     } else {
         Err(problems)
     }
@@ -98,6 +104,7 @@ pub(crate) fn config(document: Map<String, Value>) -> Result<Parsed<Config>, Pro
             .map(|object| linux::linux(object, &mut problems))
             .unwrap_or_default(),
     };
+    object.rest(&mut problems);
     settled(config, problems)
 }
 
@@ -124,21 +131,22 @@ fn root(config: &mut Object, problems: &mut Problems) -> Root {
     if path == Path::new("") {
         problems.add("root.path", "is missing");
     }
-    Root {
-        path,
-        read_only: root.flag("readonly", problems).unwrap_or(false),
-    }
+    let read_only = root.flag("readonly", problems).unwrap_or(false);
+    root.rest(problems);
+    Root { path, read_only }
 }
 
 fn mount(mut mount: Object, problems: &mut Problems) -> MountEntry {
-    MountEntry {
+    let entry = MountEntry {
         destination: mount.path("destination", problems).unwrap_or_default(),
         kind: mount.text("type", problems).unwrap_or_default(),
         source: mount.text("source", problems).unwrap_or_default(),
         options: mount.texts("options", problems),
         uid_mappings: mappings(&mut mount, "uidMappings", problems),
         gid_mappings: mappings(&mut mount, "gidMappings", problems),
-    }
+    };
+    mount.rest(problems);
+    entry
 }
 
 fn mappings(object: &mut Object, key: &str, problems: &mut Problems) -> Vec<IdMap> {
@@ -164,14 +172,16 @@ fn hooks(config: &mut Object, problems: &mut Problems) -> Hooks {
         }
         list
     };
-    Hooks {
+    let all = Hooks {
         prestart: at("prestart"),
         create_runtime: at("createRuntime"),
         create_container: at("createContainer"),
         start_container: at("startContainer"),
         poststart: at("poststart"),
         poststop: at("poststop"),
-    }
+    };
+    hooks.rest(problems);
+    all
 }
 
 fn hook(mut hook: Object, problems: &mut Problems) -> Hook {

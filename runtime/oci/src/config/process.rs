@@ -60,7 +60,7 @@ pub(super) fn process(mut object: Object, problems: &mut Problems) -> ProcessCon
     let texts = |object: &mut Object, key: &str, problems: &mut Problems| {
         object.text(key, problems).unwrap_or_default()
     };
-    ProcessConfig {
+    let process = ProcessConfig {
         terminal: object.flag("terminal", problems).unwrap_or(false),
         console_size: console_size(&mut object, problems),
         user: user(&mut object, problems),
@@ -76,7 +76,9 @@ pub(super) fn process(mut object: Object, problems: &mut Problems) -> ProcessCon
         scheduler: scheduler(&mut object, problems),
         io_priority: io_priority(&mut object, problems),
         exec_affinity: exec_affinity(&mut object, problems),
-    }
+    };
+    object.rest(problems);
+    process
 }
 
 fn console_size(process: &mut Object, problems: &mut Problems) -> Option<(u16, u16)> {
@@ -98,12 +100,14 @@ fn user(process: &mut Object, problems: &mut Problems) -> User {
             None => problems.add(&user.key(&format!("additionalGids[{at}]")), "is not an id"),
         }
     }
-    User {
+    let asked = User {
         uid: user.id("uid", problems).unwrap_or(0),
         gid: user.id("gid", problems).unwrap_or(0),
         umask: user.number("umask", problems),
         additional_gids,
-    }
+    };
+    user.rest(problems);
+    asked
 }
 
 /// Names that this kernel does not have are passed over with a word, so that a config written for a newer one starts.

@@ -4,10 +4,10 @@ use airtight_plan::bundle::{BlockIo, Cpu, DeviceKind, DeviceRule, Memory, Resour
 
 use crate::document::{Object, Problems};
 
-pub(super) fn resources(mut object: Object, problems: &mut Problems) -> Resources {
-    let object = &mut object;
+pub(super) fn resources(mut all: Object, problems: &mut Problems) -> Resources {
+    let object = &mut all;
     let mut network = object.object("network", problems);
-    Resources {
+    let asked = Resources {
         devices: devices(object, problems),
         memory: object
             .object("memory", problems)
@@ -40,7 +40,9 @@ pub(super) fn resources(mut object: Object, problems: &mut Problems) -> Resource
             })
             .collect(),
         unified: object.text_map("unified", problems),
-    }
+    };
+    all.rest(problems);
+    asked
 }
 
 fn devices(resources: &mut Object, problems: &mut Problems) -> Vec<DeviceRule> {
@@ -92,7 +94,7 @@ fn number_of_device(rule: &mut Object, key: &str, problems: &mut Problems) -> Op
 }
 
 fn memory(mut memory: Object, problems: &mut Problems) -> Memory {
-    Memory {
+    let asked = Memory {
         limit: memory.number("limit", problems),
         reservation: memory.number("reservation", problems),
         swap: memory.number("swap", problems),
@@ -102,13 +104,15 @@ fn memory(mut memory: Object, problems: &mut Problems) -> Memory {
         disable_oom_killer: memory.flag("disableOOMKiller", problems),
         use_hierarchy: memory.flag("useHierarchy", problems),
         check_before_update: memory.flag("checkBeforeUpdate", problems).unwrap_or(false),
-    }
+    };
+    memory.rest(problems);
+    asked
 }
 
 fn cpu(mut cpu: Object, problems: &mut Problems) -> Cpu {
     let mut list = |key: &str| cpu.text(key, problems).filter(|text| !text.is_empty());
     let (cpus, mems) = (list("cpus"), list("mems"));
-    Cpu {
+    let asked = Cpu {
         shares: cpu.number("shares", problems),
         quota: cpu.number("quota", problems),
         burst: cpu.number("burst", problems),
@@ -118,7 +122,9 @@ fn cpu(mut cpu: Object, problems: &mut Problems) -> Cpu {
         cpus,
         mems,
         idle: cpu.number("idle", problems),
-    }
+    };
+    cpu.rest(problems);
+    asked
 }
 
 fn block_io(mut block: Object, problems: &mut Problems) -> BlockIo {
@@ -131,7 +137,7 @@ fn block_io(mut block: Object, problems: &mut Problems) -> BlockIo {
             device.number("leafWeight", problems),
         ));
     }
-    BlockIo {
+    let asked = BlockIo {
         weight: block.number("weight", problems),
         leaf_weight: block.number("leafWeight", problems),
         weight_device,
@@ -139,7 +145,9 @@ fn block_io(mut block: Object, problems: &mut Problems) -> BlockIo {
         write_bps: rates(&mut block, "throttleWriteBpsDevice", problems),
         read_iops: rates(&mut block, "throttleReadIOPSDevice", problems),
         write_iops: rates(&mut block, "throttleWriteIOPSDevice", problems),
-    }
+    };
+    block.rest(problems);
+    asked
 }
 
 fn rates(block: &mut Object, key: &str, problems: &mut Problems) -> Vec<(i64, i64, u64)> {

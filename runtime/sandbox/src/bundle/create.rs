@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 
 use super::{BundleContext, Console, filter, run_hooks};
+use crate::audit::Sink;
 use crate::error::Cause;
 use crate::parent::{Parent, Process};
 use crate::rendezvous::{self, Message, Word};
@@ -61,7 +62,10 @@ pub fn run(
     // Before anything exists that a signal could leave behind.
     let mut signals = Signals::hold().map_err(LaunchError::at("signals"))?;
     let mut launched = launch(plan, context, record)?;
-    if let Err(error) = launched.serve(Some(&mut signals)) {
+    // A sandbox's own words are the supervisor's from the first one on: its refusals are told before its program runs.
+    if !plan.parent.contains(&ParentStep::Supervise)
+        && let Err(error) = launched.serve(Some(&mut signals))
+    {
         return Err(launched.fail(error));
     }
     started(Created {
@@ -104,9 +108,11 @@ fn launch<'a>(
     // The child is a fork of this process.
     namespace::assert_single_threaded().map_err(LaunchError::at("clone"))?;
     let program = filter::program(plan, &context.launch)?;
+    let sink = Sink::open(&plan.audit, &plan.id).map_err(LaunchError::at("audit"))?;
     let mut parent =
-        Parent::new(plan, &context.launch, program, None).map_err(LaunchError::at("rendezvous"))?;
+        Parent::new(plan, &context.launch, program, sink).map_err(LaunchError::at("rendezvous"))?;
     parent.bundle.context = Some(context);
+    parent.bundle.program = filter::callers_program(plan, &context.launch)?;
     parent.bundle.listener = filter::listener(plan)?;
     for step in &plan.parent {
         if *step != ParentStep::Supervise {

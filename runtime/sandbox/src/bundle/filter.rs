@@ -22,6 +22,23 @@ pub(super) fn program(
         .iter()
         .find_map(|step| match step {
             ChildStep::Seccomp(filter) => Some(seccomp::program(filter, &context.cache_dir)),
+            _ => None,
+        })
+        .transpose()
+        .map_err(LaunchError::at("seccomp"))
+}
+
+/// The caller's own, which may be loaded besides airtight's.
+///
+/// # Errors
+/// As [`program`].
+pub(super) fn callers_program(
+    plan: &Plan,
+    context: &LaunchContext,
+) -> Result<Option<Program>, LaunchError> {
+    plan.child
+        .iter()
+        .find_map(|step| match step {
             ChildStep::Bundle(BundleStep::SeccompProfile(profile)) => {
                 Some(seccomp::profile_program(profile, &context.cache_dir))
             }

@@ -97,6 +97,8 @@ pub(crate) struct Side<'a> {
     pub(crate) groups: Vec<OwnedFd>,
     /// Taken back with this value, unless the container's process is on record.
     made: Option<groups::Made>,
+    /// A caller's own filter, compiled.
+    pub(crate) program: Option<crate::seccomp::Program>,
     /// Connected to who answers for a caller's filter.
     pub(crate) listener: Option<OwnedFd>,
 }

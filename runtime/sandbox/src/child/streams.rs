@@ -7,7 +7,7 @@ use airtight_sys::{SysError, process, socket};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::pipe2;
 
-use super::Result;
+use super::{Failure, Result};
 use crate::rendezvous::{self, Message, Stream};
 
 /// Puts a pipe in the place of each of 0, 1, 2 that may not cross; the parent gets the other end. Two that are one file get one pipe, so that the
@@ -37,6 +37,19 @@ pub(super) fn replace(sock: &OwnedFd) -> Result<()> {
             process::place_exactly(&write, number)?;
             rendezvous::tell(sock, &Message::Stream(Stream::To(name), read))?;
             outputs.push((identity, write));
+        }
+    }
+    Ok(())
+}
+
+/// Ends the launch where [`replace`] would put a pipe that nobody would serve.
+pub(super) fn refuse() -> Result<()> {
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    for (number, fd) in [(0, stdin.as_fd()), (1, stdout.as_fd()), (2, stderr.as_fd())] {
+        if kept_outside(fd)?.is_some() {
+            return Err(Failure::Said(format!(
+                "standard stream {number} is a file that can be read, or a socket of the host's network: give a pipe, a terminal or /dev/null"
+            )));
         }
     }
     Ok(())

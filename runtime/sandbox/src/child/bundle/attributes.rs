@@ -66,6 +66,10 @@ pub(super) fn rlimit(resource: u32, soft: u64, hard: u64) -> Result<()> {
     Ok(process::set_rlimit_number(resource, soft, hard)?)
 }
 
+pub(super) fn lower_rlimit(resource: u32, soft: u64, hard: u64) -> Result<()> {
+    Ok(process::lower_rlimit_number(resource, soft, hard)?)
+}
+
 pub(super) fn own_streams(uid: u32) -> Result<()> {
     Ok(credentials::own_streams(uid)?)
 }

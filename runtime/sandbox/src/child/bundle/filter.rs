@@ -33,7 +33,7 @@ impl Child<'_> {
         listener: Option<&SeccompListener>,
     ) -> Result<()> {
         self.reset_signals()?;
-        let Some(program) = self.inputs.program else {
+        let Some(program) = self.inputs.bundle.program.as_ref() else {
             return Err(Failure::Said("no program was compiled".into()));
         };
         let handover = match (program.notify(), listener) {

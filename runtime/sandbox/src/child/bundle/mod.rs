@@ -56,6 +56,12 @@ impl Child<'_> {
                 soft,
                 hard,
             } => attributes::rlimit(*resource, *soft, *hard),
+            BundleStep::LowerRlimit {
+                resource,
+                soft,
+                hard,
+            } => attributes::lower_rlimit(*resource, *soft, *hard),
+            BundleStep::RefuseFileStreams => super::streams::refuse(),
             BundleStep::OwnStreams { uid } => attributes::own_streams(*uid),
             BundleStep::BoundingSet { keep } => attributes::bounding_set(*keep),
             BundleStep::KeepCapabilities => attributes::keep_capabilities(),

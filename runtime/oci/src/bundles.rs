@@ -2,16 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use airtight_plan::bundle::{CompatOptions, Config, NamespaceKind, compat, group_plan, warnings};
+use airtight_plan::bundle::{CompatOptions, compat, group_plan, warnings};
 use airtight_plan::{ChildStep, Plan};
+use airtight_sandbox::compat_facts;
 use airtight_sandbox::groups::hierarchies;
-use airtight_sandbox::{StateDocument, compat_facts};
 use airtight_sys::process;
 
 use crate::args::{CreateArgs, Global, Rootless};
-use crate::config;
-use crate::record::Record;
+use crate::record::{Mode, Record};
 use crate::report::{self, Failure};
+use crate::{config, confined};
 
 /// What the process does once everything is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,20 +30,39 @@ pub(crate) struct Prepared {
     pub(crate) terminal: bool,
 }
 
-/// What `--compat` makes of a bundle.
-pub(crate) fn prepare(global: &Global, args: &CreateArgs, then: Then) -> Result<Prepared, Failure> {
+/// Who serves the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stays {
+    /// The command, until the end.
+    Yes,
+    /// Nobody: the command returns.
+    No,
+}
+
+/// What is made of a bundle, by the operator's word alone.
+pub(crate) fn prepare(
+    global: &Global,
+    args: &CreateArgs,
+    then: Then,
+    stays: Stays,
+) -> Result<Prepared, Failure> {
+    if global.compat {
+        honoured(global, args, then)
+    } else {
+        confined::prepare(global, args, then, stays)
+    }
+}
+
+/// `--compat`.
+fn honoured(global: &Global, args: &CreateArgs, then: Then) -> Result<Prepared, Failure> {
     let (preserve_fds, listen) = preserved(args.preserve_fds)?;
     let bundle = directory(&args.bundle)?;
     let config::Parsed {
         value: config,
         warnings: told,
+        unknown: _,
     } = config::load(&bundle)?;
     let facts = compat_facts(&config);
-    let rootless = match global.rootless {
-        Rootless::True => true,
-        Rootless::False => false,
-        Rootless::Auto => facts.euid != 0 || facts.in_user_namespace,
-    };
     let linux = &config.linux;
     let path = Some(linux.cgroups_path.as_str());
     let groups = group_plan(
@@ -52,7 +71,7 @@ pub(crate) fn prepare(global: &Global, args: &CreateArgs, then: Then) -> Result<
         global.systemd_cgroup,
         &linux.resources,
         &hierarchies().map_err(Failure::Groups)?,
-        rootless,
+        is_rootless(global, facts.euid != 0 || facts.in_user_namespace),
     )?;
     for warning in told
         .iter()
@@ -80,44 +99,21 @@ pub(crate) fn prepare(global: &Global, args: &CreateArgs, then: Then) -> Result<
             .process
             .as_ref()
             .is_some_and(|process| process.terminal),
-        record: record(&config, how),
+        record: Record::new(&config, how.id, how.bundle, &how.groups, Mode::Compat),
     })
 }
 
-fn record(config: &Config, how: CompatOptions) -> Record {
-    let own = |kind| {
-        config
-            .linux
-            .namespaces
-            .iter()
-            .any(|entry| entry.kind == kind && entry.path.is_none())
-    };
-    Record {
-        document: StateDocument {
-            oci_version: config.oci_version.clone(),
-            id: how.id,
-            bundle: how.bundle,
-            annotations: config.annotations.clone(),
-        },
-        process: None,
-        rootfs: config.root.path.clone(),
-        created: report::now(),
-        startable: config.process.is_some(),
-        own_pid_namespace: own(NamespaceKind::Pid),
-        start_hooks: !config.hooks.start_container.is_empty(),
-        poststart: config.hooks.poststart.clone(),
-        poststop: config.hooks.poststop.clone(),
-        groups: how
-            .groups
-            .groups
-            .into_iter()
-            .map(|group| group.place)
-            .collect(),
+/// As `--rootless` says, else as it looks.
+pub(crate) fn is_rootless(global: &Global, looks: bool) -> bool {
+    match global.rootless {
+        Rootless::True => true,
+        Rootless::False => false,
+        Rootless::Auto => looks,
     }
 }
 
 /// Without links, as the state document tells it.
-fn directory(bundle: &Path) -> Result<PathBuf, Failure> {
+pub(crate) fn directory(bundle: &Path) -> Result<PathBuf, Failure> {
     bundle
         .canonicalize()
         .map_err(|error| Failure::io(&format!("chdir {}", bundle.display()), &error))

@@ -12,7 +12,7 @@ use airtight_sys::lock::Patience;
 use airtight_sys::socket::connect_unix;
 
 use crate::args::{CreateArgs, Global, RunArgs};
-use crate::bundles::{Prepared, Then, prepare};
+use crate::bundles::{Prepared, Stays, Then, prepare};
 use crate::delete::{self, PATIENCE};
 use crate::record::{Process, Record};
 use crate::report::{self, Failure};
@@ -35,7 +35,7 @@ fn detached(global: &Global, args: &CreateArgs, then: Then) -> Result<(), Failur
         plan,
         mut record,
         terminal,
-    } = prepare(global, args, then)?;
+    } = prepare(global, args, then, Stays::No)?;
     let console = console(args.console_socket.as_deref(), terminal, true)?;
     let root = Root::find(global.root.as_deref())?;
     let (home, lock) = root.make(&args.id)?;
@@ -65,7 +65,7 @@ fn foreground(global: &Global, args: &RunArgs) -> Result<ExitCode, Failure> {
         plan,
         mut record,
         terminal,
-    } = prepare(global, &args.create, Then::Run)?;
+    } = prepare(global, &args.create, Then::Run, Stays::Yes)?;
     let console = console(args.create.console_socket.as_deref(), terminal, false)?;
     let root = Root::find(global.root.as_deref())?;
     let (home, lock) = root.make(&args.create.id)?;

@@ -14,10 +14,11 @@ use airtight_sandbox::{
 };
 
 use crate::args::{ExecArgs, Global};
-use crate::bundles::{pass_listeners, preserved};
+use crate::bundles::{Stays, pass_listeners, preserved};
 use crate::config;
+use crate::confined::{self, Further};
 use crate::create::{console, write_pid};
-use crate::record::{Process, Record};
+use crate::record::{Mode, Process, Record};
 use crate::report::{self, Failure};
 use crate::state::{CONFIG, Home, Root, Status};
 
@@ -29,21 +30,45 @@ pub(crate) fn exec(global: &Global, args: &ExecArgs) -> Result<ExitCode, Failure
     let container_process = running(&home, &record, args.ignore_paused)?;
     let container = container(global, &home)?;
     let process = inherit(process(global, args, &container)?, &container);
-    let mut facts = process_facts(&process);
-    if has_user_namespace(&container) {
-        facts.setgroups = may_set_groups(container_process.pid);
-    }
-    let how = ExecOptions {
-        id: args.id.clone(),
-        pid: container_process.pid,
-        groups: groups(&record.groups, &args.cgroup)?,
-        new_keyring: true,
-        preserve_fds,
+    let groups = groups(&record.groups, &args.cgroup)?;
+    let plan = match &record.mode {
+        Mode::Airtight { profile, narrow } => {
+            if preserve_fds > 0 {
+                return Err(Failure::said(
+                    "--preserve-fds, LISTEN_FDS: no descriptor of the caller's is handed to a sandbox",
+                ));
+            }
+            let further = Further {
+                container: &container,
+                process: &process,
+                id: &args.id,
+                profile: profile.as_deref(),
+                narrow: *narrow,
+                pid: container_process.pid,
+                groups: &groups,
+                stays: if args.detach { Stays::No } else { Stays::Yes },
+            };
+            confined::exec(global, &home.dir().join(CONFIG), &further)?
+        }
+        Mode::Compat => {
+            let mut facts = process_facts(&process);
+            if has_user_namespace(&container) {
+                facts.setgroups = may_set_groups(container_process.pid);
+            }
+            let how = ExecOptions {
+                id: args.id.clone(),
+                pid: container_process.pid,
+                groups,
+                new_keyring: true,
+                preserve_fds,
+            };
+            let mut plan = plan_exec(&process, &container, &facts, &how)?;
+            if let Some(count) = listen {
+                pass_listeners(&mut plan, count);
+            }
+            plan
+        }
     };
-    let mut plan = plan_exec(&process, &container, &facts, &how)?;
-    if let Some(count) = listen {
-        pass_listeners(&mut plan, count);
-    }
     let context = BundleContext {
         launch: LaunchContext {
             cache_dir: root.cache(),

@@ -5,24 +5,21 @@
 #![forbid(unsafe_code)]
 
 mod args;
-mod bundle;
 mod bundles;
 mod config;
+mod confined;
 mod create;
 mod delete;
 mod document;
 mod events;
 mod exec;
 mod features;
-mod linux;
 mod list;
-mod mounts;
 mod pause;
 mod policy;
 mod ps;
 mod record;
 mod report;
-mod run;
 mod state;
 mod template;
 mod update;
@@ -62,8 +59,7 @@ fn command(global: &Global, command: &Command) -> Result<ExitCode, Failure> {
         }
         Command::Create(args) => create::create(global, args)?,
         Command::Start { id } => create::start(global, id)?,
-        Command::Run(args) if global.compat => return create::run(global, args),
-        Command::Run(args) => return run::run(global, &args.create.bundle, &args.create.id),
+        Command::Run(args) => return create::run(global, args),
         Command::State { id } => list::state(global, id)?,
         Command::Kill { all, id, signal } => delete::kill(global, id, signal, *all)?,
         Command::Delete { force, id } => delete::delete(global, id, *force)?,

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use airtight_plan::{HostFacts, Spec};
-use airtight_profiles::{Ceiling, Policy, Profile, effective, shipped};
+use airtight_profiles::{Ceiling, Excess, OnExcess, Policy, Profile, narrow, shipped};
 
 use crate::report::Failure;
 
@@ -13,22 +13,36 @@ const MAX_FILE: u64 = 1 << 20;
 /// The host's own ceiling, before the caller's.
 const CEILING: &str = "/etc/airtight/ceiling.toml";
 
+/// What a bundle may do, what of its profile lies beyond, and what becomes of what does.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    pub(crate) policy: Policy,
+    pub(crate) excess: Vec<Excess>,
+    pub(crate) on_excess: OnExcess,
+}
+
 /// What the bundle may do. `named` is `--profile`, `carried` the annotation's canonical JSON.
 ///
 /// # Errors
-/// A profile or ceiling that cannot be read, or an ask beyond the ceiling.
+/// A profile or ceiling that cannot be read.
 pub(crate) fn policy(
     spec: &Spec,
     named: Option<&str>,
     carried: Option<&str>,
     facts: &HostFacts,
-) -> Result<Policy, Failure> {
+) -> Result<Judged, Failure> {
     let profile = match (named, carried) {
         (Some(name), _) => profile(name)?,
         (None, Some(json)) => Profile::from_canonical_json(json)?,
         (None, None) => profile("base")?,
     };
-    effective(&profile, &ceiling(facts)?, &spec.additions()?).map_err(Failure::Beyond)
+    let ceiling = ceiling(facts)?;
+    let (policy, excess) = narrow(&profile, &ceiling, &spec.additions()?);
+    Ok(Judged {
+        policy,
+        excess,
+        on_excess: ceiling.on_excess(),
+    })
 }
 
 fn profile(name: &str) -> Result<Profile, Failure> {

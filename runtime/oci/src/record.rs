@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
-use airtight_plan::bundle::{GroupPlace, Hook};
+use airtight_plan::bundle::{Config, GroupPlace, GroupPlan, Hook, NamespaceKind};
 use airtight_sandbox::StateDocument;
 use airtight_sandbox::groups::Groups;
 use airtight_sys::process::start_time;
 use serde_json::{Value, json};
+
+use crate::report;
 
 /// A process that cannot be mistaken for a later one of the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,9 +47,64 @@ pub(crate) struct Record {
     pub(crate) poststart: Vec<Hook>,
     pub(crate) poststop: Vec<Hook>,
     pub(crate) groups: Vec<GroupPlace>,
+    pub(crate) mode: Mode,
+}
+
+/// By which rules the container was made, and `exec` goes on by them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Compat,
+    Airtight {
+        /// `--profile`.
+        profile: Option<String>,
+        /// Asks that lie beyond were left out.
+        narrow: bool,
+    },
 }
 
 impl Record {
+    /// Of a container to be.
+    pub(crate) fn new(
+        config: &Config,
+        id: String,
+        bundle: PathBuf,
+        groups: &GroupPlan,
+        mode: Mode,
+    ) -> Self {
+        let confined = mode != Mode::Compat;
+        let own = |kind| {
+            config
+                .linux
+                .namespaces
+                .iter()
+                .any(|entry| entry.kind == kind && entry.path.is_none())
+        };
+        // A sandbox has none, whatever its config says.
+        let hooks = |hooks: &[Hook]| if confined { Vec::new() } else { hooks.to_vec() };
+        Self {
+            document: StateDocument {
+                oci_version: config.oci_version.clone(),
+                id,
+                bundle,
+                annotations: config.annotations.clone(),
+            },
+            process: None,
+            rootfs: config.root.path.clone(),
+            created: report::now(),
+            startable: config.process.is_some(),
+            own_pid_namespace: confined || own(NamespaceKind::Pid),
+            start_hooks: !hooks(&config.hooks.start_container).is_empty(),
+            poststart: hooks(&config.hooks.poststart),
+            poststop: hooks(&config.hooks.poststop),
+            groups: groups
+                .groups
+                .iter()
+                .map(|group| group.place.clone())
+                .collect(),
+            mode,
+        }
+    }
+
     pub(crate) fn groups(&self) -> Groups {
         Groups::new(self.groups.clone())
     }
@@ -64,6 +121,7 @@ impl Record {
             poststart,
             poststop,
             groups,
+            mode,
         } = self;
         let groups: Vec<Value> = groups
             .iter()
@@ -86,6 +144,13 @@ impl Record {
             "poststop": hooks(poststop),
             "groups": groups,
         });
+        match mode {
+            Mode::Compat => value["compat"] = true.into(),
+            Mode::Airtight { profile, narrow } => {
+                value["profile"] = profile.clone().into();
+                value["narrow"] = (*narrow).into();
+            }
+        }
         if let Some(process) = process {
             value["process"] = json!([process.pid, process.start_time]);
         }
@@ -117,6 +182,13 @@ impl Record {
             },
             rootfs: text(&value["rootfs"])?.into(),
             created: text(&value["created"])?,
+            mode: match &value["compat"] {
+                Value::Bool(true) => Mode::Compat,
+                _ => Mode::Airtight {
+                    profile: text(&value["profile"]),
+                    narrow: value["narrow"].as_bool()?,
+                },
+            },
             startable: value["startable"].as_bool()?,
             own_pid_namespace: value["ownPidNamespace"].as_bool()?,
             start_hooks: value["startHooks"].as_bool()?,
@@ -214,10 +286,15 @@ mod tests {
                 mount: "/sys/fs/cgroup/cpu".into(),
                 dir: "a/b".into(),
             }],
+            mode: Mode::Compat,
         };
         let creating = Record {
             process: None,
             groups: Vec::new(),
+            mode: Mode::Airtight {
+                profile: Some("jit".into()),
+                narrow: true,
+            },
             ..record.clone()
         };
         for record in [record, creating] {

@@ -187,14 +187,16 @@ fn compat(user: Option<(u32, u32)>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bundle::bundle;
+    use airtight_plan::bundle::airtight::wish;
 
     #[test]
     fn what_is_written_is_taken() {
         let Value::Object(config) = template(Template::Airtight) else {
             panic!("not an object")
         };
-        let taken = bundle(config, "id").unwrap();
+        let parsed = crate::config::config(config).unwrap();
+        let taken = wish(&parsed.value, &parsed.unknown, "id");
+        assert_eq!(taken.beyond, []);
         assert_eq!(taken.spec.process.args, ["sh"]);
         assert_eq!(taken.spec.tmpfs.len(), 1);
     }

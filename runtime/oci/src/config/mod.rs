@@ -33,23 +33,54 @@ const MAX_CONFIG: u64 = 4 << 20;
 /// # Errors
 /// What cannot be read, by file, or all that is wrong with it, by key.
 pub(crate) fn load(dir: &Path) -> Result<Parsed<Config>, Failure> {
+    let (mut parsed, asked) = read(dir)?;
+    parsed.value.root.path = root_at(&dir.join(asked))?;
+    Ok(parsed)
+}
+
+/// As [`load`], but a root that is named below the bundle lies there, and is not the host's own.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) fn load_confined(dir: &Path) -> Result<Parsed<Config>, Failure> {
+    let (mut parsed, asked) = read(dir)?;
+    let named = dir.join(&asked);
+    let root = root_at(&named)?;
+    let problem = if asked.is_relative() && !root.starts_with(dir) {
+        "leads out of the bundle"
+    } else if root == Path::new("/") {
+        "is the root of this host"
+    } else {
+        parsed.value.root.path = root;
+        return Ok(parsed);
+    };
+    Err(no_root(&named, problem.into()))
+}
+
+/// With the root's path as it is written, which is given besides.
+fn read(dir: &Path) -> Result<(Parsed<Config>, PathBuf), Failure> {
     let path = dir.join("config.json");
-    let mut parsed =
-        config(document(&path)?).map_err(|problems| Failure::Config { path, problems })?;
-    let root = &mut parsed.value.root.path;
-    let asked = dir.join(&root);
-    let fail = |problem: String| Failure::File {
-        path: asked.clone(),
+    let parsed = config(document(&path)?).map_err(|problems| Failure::Config { path, problems })?;
+    let asked = parsed.value.root.path.clone();
+    Ok((parsed, asked))
+}
+
+fn root_at(path: &Path) -> Result<PathBuf, Failure> {
+    let root = path
+        .canonicalize()
+        .map_err(|error| no_root(path, format!("invalid rootfs: {error}")))?;
+    if root.is_dir() {
+        Ok(root)
+    } else {
+        Err(no_root(path, "invalid rootfs: not a directory".into()))
+    }
+}
+
+fn no_root(path: &Path, problem: String) -> Failure {
+    Failure::File {
+        path: path.to_owned(),
         problem,
         fix: "name the root file system in `root.path`",
-    };
-    *root = asked
-        .canonicalize()
-        .map_err(|error| fail(format!("invalid rootfs: {error}")))?;
-    if root.is_dir() {
-        Ok(parsed)
-    } else {
-        Err(fail("invalid rootfs: not a directory".into()))
     }
 }
 

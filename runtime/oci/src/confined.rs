@@ -89,6 +89,7 @@ pub(crate) fn prepare(
 pub(crate) struct Further<'a> {
     pub(crate) container: &'a Config,
     pub(crate) process: &'a ProcessConfig,
+    pub(crate) rootfs: &'a Path,
     pub(crate) id: &'a str,
     /// `--profile` of the container.
     pub(crate) profile: Option<&'a str>,
@@ -104,6 +105,7 @@ pub(crate) fn exec(global: &Global, path: &Path, further: &Further<'_>) -> Resul
     let facts = probe(&ProbeInput::default());
     // Its own asks were told when it was created.
     let mut wish = wish(further.container, &[], further.id);
+    wish.spec.layers = vec![further.rootfs.to_owned()];
     let (process, mut extras, beyond) = further_process(further.process);
     extras.seccomp = wish.extras.seccomp.take();
     wish.spec.process = process;

@@ -41,6 +41,7 @@ pub(crate) fn exec(global: &Global, args: &ExecArgs) -> Result<ExitCode, Failure
             let further = Further {
                 container: &container,
                 process: &process,
+                rootfs: &record.rootfs,
                 id: &args.id,
                 profile: profile.as_deref(),
                 narrow: *narrow,

@@ -286,6 +286,3 @@ fn capabilities(asked: Option<Capabilities>, beyond: &mut Beyonds) {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -94,7 +94,7 @@ pub(crate) struct Runtime {
 /// Some versions of it refuse a host with two kinds of groups, so it sees a host without the second.
 const CRUN: &str = r#"mount -t tmpfs -o size=4m none /sys/fs/cgroup/unified && exec crun "$@""#;
 
-/// All that are here, or those that `AIRTIGHT_CONFORMANCE` names.
+/// runc and ours, or those that `AIRTIGHT_CONFORMANCE` names.
 fn runtimes() -> &'static [Runtime] {
     static ALL: OnceLock<Vec<Runtime>> = OnceLock::new();
     ALL.get_or_init(|| {
@@ -111,7 +111,7 @@ fn runtimes() -> &'static [Runtime] {
             ("airtight", vec![ours, OsString::from("--compat")]),
             ("crun", words(crun)),
         ];
-        let named = std::env::var("AIRTIGHT_CONFORMANCE").unwrap_or("runc".to_owned());
+        let named = std::env::var("AIRTIGHT_CONFORMANCE").unwrap_or("runc,airtight".to_owned());
         let wanted = |name: &str| named.split(',').any(|one| one == name);
         let all = all.into_iter().filter(|(name, _)| wanted(name));
         all.map(|(name, command)| Runtime { name, command })

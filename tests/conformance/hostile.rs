@@ -370,7 +370,7 @@ fn while_swapping(here: &Path, there: &Path, run: impl FnOnce()) {
 
 #[test]
 fn privileged_a_swapped_directory_leads_nowhere() {
-    must("a directory on the way to a mount point that is swapped for a link to the host all the time leads nowhere (CVE-2021-30465, CVE-2024-45310)").holds(|place| {
+    must("a directory on the way to a mount point that is swapped for a link to the host all the time leads nowhere (CVE-2021-30465, CVE-2024-45310)").differs("runc", "1.1 makes the mount point by its path").holds(|place| {
         let source = place.path("source");
         fs::create_dir(&source).unwrap();
         fs::write(source.join("file"), "").unwrap();

@@ -1,6 +1,6 @@
 //! What runtime-spec 1.2 and the callers of runtimes ask of an OCI runtime, one case for each demand, held against runc first: so the cases are tested too.
 //!
-//! `AIRTIGHT_CONFORMANCE=runc,airtight,crun` chooses the runtimes.
+//! Both run in every test; `AIRTIGHT_CONFORMANCE=runc,airtight,crun` chooses others.
 
 #![forbid(unsafe_code)]
 #![expect(

@@ -67,7 +67,7 @@ fn privileged_exec_is_in_the_containers_namespaces() {
 
 #[test]
 fn privileged_exec_has_what_the_containers_process_has() {
-    must("runc's exec takes environment, directory, user, limits and rights from the config unless it is told otherwise").holds(|place| {
+    must("runc's exec takes environment, directory, user, limits and rights from the config unless it is told otherwise").differs("runc", "1.1 built with Go 1.19 may raise its own limit of files meanwhile").holds(|place| {
         let container = place.container(|config| {
             sleeps(config);
             config["process"]["env"] = json!(["PATH=/bin", "OF=the config"]);

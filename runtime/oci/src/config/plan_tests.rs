@@ -469,6 +469,23 @@ fn what_no_plan_is_made_of() {
 }
 
 #[test]
+fn a_label_of_mounts_is_for_hosts_that_read_it() {
+    let labelled = |facts: &CompatFacts| {
+        let plan = planned(with("/linux/mountLabel", json!("a:b:c:s0")), facts).unwrap();
+        serde_json::to_string(&plan)
+            .unwrap()
+            .matches("[\"context\",\"a:b:c:s0\"]")
+            .count()
+    };
+    let selinux = CompatFacts {
+        selinux: true,
+        ..root()
+    };
+    // `/dev`, `/dev/pts` and `/dev/shm`; the kernel labels the others itself.
+    assert_eq!((labelled(&root()), labelled(&selinux)), (0, 3));
+}
+
+#[test]
 fn a_setting_of_the_kernel_is_one_of_the_containers_or_none() {
     let without = |kind: &str| {
         let mut config = document(template(Template::Compat));

@@ -35,6 +35,7 @@ pub fn compat_facts(config: &Config) -> CompatFacts {
         .map(process_facts)
         .unwrap_or_else(own_facts);
     CompatFacts {
+        selinux: base.selinux || (!config.linux.mount_label.is_empty() && has_selinux()),
         joins_own_network: has_network_sysctl
             && network
                 .and_then(|entry| entry.path.as_deref())
@@ -64,7 +65,7 @@ pub fn compat_facts(config: &Config) -> CompatFacts {
 pub fn process_facts(process: &ProcessConfig) -> CompatFacts {
     CompatFacts {
         apparmor: !process.apparmor_profile.is_empty() && has_apparmor(),
-        selinux: !process.selinux_label.is_empty() && is_on("/sys/fs/selinux", SELINUX_MAGIC),
+        selinux: !process.selinux_label.is_empty() && has_selinux(),
         ..own_facts()
     }
 }
@@ -96,6 +97,10 @@ fn own_facts() -> CompatFacts {
 
 fn in_user_namespace() -> bool {
     fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !map.split_whitespace().eq(WHOLE))
+}
+
+fn has_selinux() -> bool {
+    is_on("/sys/fs/selinux", SELINUX_MAGIC)
 }
 
 fn has_apparmor() -> bool {

@@ -48,6 +48,13 @@ pub(super) fn check(config: &Config, asked: &Asked<'_>, facts: &CompatFacts) -> 
             "mount resctrl at /sys/fs/resctrl, or leave it out",
         ));
     }
+    if config.linux.intel_rdt.is_some() {
+        return Err(Refusal::new(
+            "linux.intelRdt",
+            "groups of resource control are not made by this release",
+            "leave it out",
+        ));
+    }
     devices(config)
 }
 

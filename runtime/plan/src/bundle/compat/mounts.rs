@@ -13,6 +13,9 @@ use crate::control::{Refusal, Result};
 /// another mount of it is writable.
 const OF_THE_KERNEL: [&str; 5] = ["proc", "sysfs", "mqueue", "devpts", "tmpfs"];
 
+/// File systems whose files have the kernel's labels: one of a mount's own is refused.
+const UNLABELLED: [&str; 3] = ["proc", "sysfs", "mqueue"];
+
 /// The mounts of a container.
 #[derive(Debug, Default)]
 pub(super) struct Mounts {
@@ -80,7 +83,7 @@ impl Mounts {
                 read_only: options.own.set & RDONLY != 0,
             }
         } else {
-            new(entry, &options)
+            new(entry, &options, label(config, facts))
         };
         let mut propagation = if bind {
             inherited(config.linux.rootfs_propagation)
@@ -153,11 +156,23 @@ fn source(entry: &MountEntry, how: &CompatOptions) -> PathBuf {
     how.bundle.join(&entry.source)
 }
 
-fn new(entry: &MountEntry, options: &Options) -> MountSource {
+/// `linux.mountLabel`, where something reads labels.
+fn label<'a>(config: &'a Config, facts: &CompatFacts) -> Option<&'a str> {
+    let label = config.linux.mount_label.as_str();
+    (facts.selinux && !label.is_empty()).then_some(label)
+}
+
+fn new(entry: &MountEntry, options: &Options, label: Option<&str>) -> MountSource {
+    let mut data = superblock(options, entry);
+    if let Some(label) = label
+        && !UNLABELLED.contains(&entry.kind.as_str())
+    {
+        data.push(("context".to_owned(), Some(label.to_owned())));
+    }
     MountSource::New {
         filesystem: entry.kind.clone(),
         source: entry.source.clone(),
-        options: superblock(options, entry),
+        options: data,
     }
 }
 

@@ -80,7 +80,9 @@ fn privileged_exec_has_what_the_containers_process_has() {
         let lines: Vec<&str> = ran.stdout.lines().collect();
         assert_eq!(lines[..3], ["/tmp", "12", "34"], "{ran:?}");
         assert!(lines[3].starts_with("34"), "{ran:?}");
-        assert_eq!(lines[4..6], ["the config", "111"]);
+        assert_eq!(lines[4], "the config");
+            // The language of runc raises its own soft limit, which its exec may hand on.
+            assert!(lines[5] == "111" || place.is("runc"), "{ran:?}");
         let of_init = fs::read_to_string(format!("/proc/{}/status", container.pid())).unwrap();
         for line in &lines[6..] {
             assert!(of_init.contains(line), "{line}");
@@ -167,11 +169,9 @@ fn privileged_exec_can_detach() {
             );
             assert_eq!(ran.code, Some(0), "{ran:?}");
             let pid = fs::read_to_string(&file).unwrap();
-            assert!(
-                fs::read_to_string(format!("/proc/{pid}/cmdline"))
-                    .unwrap()
-                    .contains("/go")
-            );
+            // runc returns a little before the program is there.
+            let command = || fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+            assert!(wait_until(PATIENCE, || command().contains("/go")));
             fs::write(container.rootfs("go"), "").unwrap();
             assert!(wait_until(PATIENCE, || container.rootfs("done").exists()));
             assert_eq!(container.status(), "running");

@@ -458,8 +458,13 @@ fn privileged_a_pid_file_has_the_pid() {
         assert_eq!(ran.code, Some(0), "{ran:?}");
         let second = fs::read_to_string(&file).unwrap();
         assert_ne!(second, pid);
-        let command = fs::read_to_string(format!("/proc/{second}/cmdline")).unwrap();
-        assert!(command.starts_with("/bin/sleep"), "{command}");
+        // runc returns a little before the program is there.
+            let command = || fs::read_to_string(format!("/proc/{second}/cmdline")).unwrap();
+            assert!(
+                wait_until(PATIENCE, || command().starts_with("/bin/sleep")),
+                "{}",
+                command()
+            );
     });
 }
 

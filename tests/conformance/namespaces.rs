@@ -315,10 +315,10 @@ fn privileged_a_new_network_has_loopback_up() {
 #[test]
 fn privileged_sysctls_are_the_configs() {
     must("config-linux.md: sysctl allows kernel parameters to be modified at runtime for the container").holds(|place| {
-        let told = place.told("cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shm_rmid_forced /proc/sys/fs/mqueue/msg_max /proc/sys/net/ipv4/conf/lo/forwarding /proc/sys/kernel/msgmax", |config| {
-            config["linux"]["sysctl"] = json!({ "net.ipv4.ip_forward": "1", "kernel.shm_rmid_forced": "1", "fs.mqueue.msg_max": "20", "net/ipv4/conf/lo/forwarding": "0", "kernel.msgmax": "4096" });
+        let told = place.told("cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shm_rmid_forced /proc/sys/fs/mqueue/msg_max /proc/sys/net/ipv4/conf/lo/accept_local /proc/sys/kernel/msgmax", |config| {
+            config["linux"]["sysctl"] = json!({ "net.ipv4.ip_forward": "1", "kernel.shm_rmid_forced": "1", "fs.mqueue.msg_max": "20", "net/ipv4/conf/lo/accept_local": "1", "kernel.msgmax": "4096" });
         });
-        assert_eq!(told, "1\n1\n20\n0\n4096");
+        assert_eq!(told, "1\n1\n20\n1\n4096");
     });
     must("config-linux.md: a sysctl that is not of a namespace of the container's own MUST NOT change the host").holds(|place| {
         let before = fs::read_to_string("/proc/sys/vm/swappiness").unwrap();

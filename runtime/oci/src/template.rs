@@ -1,4 +1,4 @@
-//! `spec`: a config.json to start from. By default one that [`crate::bundle`] takes; under `--compat` the one that other runtimes write.
+//! `spec`: a config.json to start from. By default one that [`crate::confined`] takes; under `--compat` the one that other runtimes write.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;

@@ -209,6 +209,12 @@ impl Launched<'_> {
     }
 
     fn hooks(&self) -> Result<(), LaunchError> {
+        if self.parent.bundle.left_own && !self.parent.bundle.hooks.is_empty() {
+            return Err(LaunchError::at("hooks")(Cause::Refused {
+                problem: "hooks belong in the pid namespace around this user namespace, into which there is no way back".into(),
+                fix: "give the container a pid namespace of its own, or no hooks".into(),
+            }));
+        }
         let document = &self.context.document;
         let state = document.json("creating", Some(self.child()?.pid().as_raw()));
         run_hooks(

@@ -90,6 +90,8 @@ pub(crate) struct Side<'a> {
     pub(crate) namespaces: Vec<(NamespaceKind, OwnedFd)>,
     /// Our own, which our hooks belong in, while children to come go elsewhere.
     own: Vec<OwnedFd>,
+    /// There was no way back, so a hook would run elsewhere.
+    pub(crate) left_own: bool,
     /// The parent joined the opened pid namespace for its children.
     pub(crate) pid_joined: bool,
     hooks: Vec<Hook>,

@@ -85,12 +85,16 @@ impl Parent<'_> {
         Ok(())
     }
 
-    /// The child is there: children to come, our hooks, belong where we are.
+    /// The child is there: children to come, our hooks, belong where we are. Who is root in a user namespace only has no right to the pid namespace
+    /// around it and cannot come back: then there are no children to come, and a hook is refused.
     pub(crate) fn leave_namespaces_of_children(&mut self) -> Result<(), SysError> {
-        self.bundle.own.drain(..).try_for_each(|own| {
-            let kind = namespace::kind(&own)?;
-            namespace::join(&own, kind)
-        })
+        for own in self.bundle.own.drain(..) {
+            match namespace::join(&own, namespace::kind(&own)?) {
+                Err(error) if error.errno == Errno::EPERM => self.bundle.left_own = true,
+                joined => joined?,
+            }
+        }
+        Ok(())
     }
 }
 

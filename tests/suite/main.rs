@@ -15,6 +15,7 @@ mod kills;
 mod launches;
 mod limits;
 mod pages;
+mod podman;
 mod registry;
 
 use airtight_tests::{Need, World, has};

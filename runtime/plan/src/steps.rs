@@ -240,6 +240,54 @@ pub enum ChildStep {
     },
 }
 
+impl ChildStep {
+    /// As messages name the step.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::DieWithParent => "DieWithParent",
+            Self::JoinCgroups => "JoinCgroups",
+            Self::UnshareCgroup => "UnshareCgroup",
+            Self::AwaitParent => "AwaitParent",
+            Self::BecomeNamespaceRoot => "BecomeNamespaceRoot",
+            Self::SlavePropagation => "SlavePropagation",
+            Self::Loopback { .. } => "Loopback",
+            Self::Sysctl { .. } => "Sysctl",
+            Self::GateSockets { .. } => "GateSockets",
+            Self::Rootfs { .. } => "Rootfs",
+            Self::Proc => "Proc",
+            Self::MaskProc { .. } => "MaskProc",
+            Self::Dev { .. } => "Dev",
+            Self::Tmpfs { .. } => "Tmpfs",
+            Self::Volume { .. } => "Volume",
+            Self::PivotRoot => "PivotRoot",
+            Self::VerifyMounts => "VerifyMounts",
+            Self::Hostname { .. } => "Hostname",
+            Self::Rlimit { .. } => "Rlimit",
+            Self::SessionKeyring => "SessionKeyring",
+            Self::Umask { .. } => "Umask",
+            Self::Terminal => "Terminal",
+            Self::NewSession => "NewSession",
+            Self::PipeStreams => "PipeStreams",
+            Self::CloseDescriptors => "CloseDescriptors",
+            Self::WorkingDirectory { .. } => "WorkingDirectory",
+            Self::DropBoundingSet => "DropBoundingSet",
+            Self::SetIds { .. } => "SetIds",
+            Self::ClearCapabilities => "ClearCapabilities",
+            Self::SecureBits => "SecureBits",
+            Self::NoNewPrivs => "NoNewPrivs",
+            Self::NotDumpable => "NotDumpable",
+            Self::DenyWriteExecute => "DenyWriteExecute",
+            Self::Landlock(_) => "Landlock",
+            Self::Canary { .. } => "Canary",
+            Self::Init => "Init",
+            Self::Seccomp(_) => "Seccomp",
+            Self::Bundle(step) => step.name(),
+            Self::Exec { .. } => "Exec",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum TopEntry {

@@ -176,6 +176,52 @@ pub enum BundleStep {
     SeccompProfile(SeccompProfile),
 }
 
+impl BundleStep {
+    /// As messages name the step.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::JoinNamespaces => "JoinNamespaces",
+            Self::Reborn { .. } => "Reborn",
+            Self::RootPropagation { .. } => "RootPropagation",
+            Self::AttachRoot { .. } => "AttachRoot",
+            Self::Mount(_) => "Mount",
+            Self::DeviceNodes { .. } => "DeviceNodes",
+            Self::MaskPath { .. } => "MaskPath",
+            Self::ReadonlyPath { .. } => "ReadonlyPath",
+            Self::ReadonlyRoot => "ReadonlyRoot",
+            Self::MakeWorkingDirectory { .. } => "MakeWorkingDirectory",
+            Self::MoveRoot => "MoveRoot",
+            Self::FinalPropagation { .. } => "FinalPropagation",
+            Self::Domainname { .. } => "Domainname",
+            Self::AwaitHooks => "AwaitHooks",
+            Self::ContainerHooks { .. } => "ContainerHooks",
+            Self::Home { .. } => "Home",
+            Self::TryWorkingDirectory { .. } => "TryWorkingDirectory",
+            Self::LastWorkingDirectory { .. } => "LastWorkingDirectory",
+            Self::LookUpProgram => "LookUpProgram",
+            Self::AwaitStart => "AwaitStart",
+            Self::PreserveDescriptors { .. } => "PreserveDescriptors",
+            Self::Console { .. } => "Console",
+            Self::OomScoreAdj { .. } => "OomScoreAdj",
+            Self::Scheduler(_) => "Scheduler",
+            Self::IoPriority(_) => "IoPriority",
+            Self::Affinity { .. } => "Affinity",
+            Self::Personality { .. } => "Personality",
+            Self::ExactRlimit { .. } => "ExactRlimit",
+            Self::LowerRlimit { .. } => "LowerRlimit",
+            Self::RefuseFileStreams => "RefuseFileStreams",
+            Self::OwnStreams { .. } => "OwnStreams",
+            Self::BoundingSet { .. } => "BoundingSet",
+            Self::KeepCapabilities => "KeepCapabilities",
+            Self::SetCapabilities(_) => "SetCapabilities",
+            Self::ExecLabel { .. } => "ExecLabel",
+            Self::Scopes { .. } => "Scopes",
+            Self::SeccompProfile(_) => "SeccompProfile",
+        }
+    }
+}
+
 /// `mount_namespaces(7)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -105,11 +105,11 @@ pub(crate) fn run(inputs: Inputs<'_>) -> ! {
                 Failure::Exec { program, errno } => Message::NoExec { program, errno },
                 Failure::Gate(reason) => Message::NotServed { reason },
                 Failure::Sys(error) => Message::Failed {
-                    step: name(step),
+                    step: step.name().to_owned(),
                     message: error.to_string(),
                 },
                 Failure::Said(message) => Message::Failed {
-                    step: name(step),
+                    step: step.name().to_owned(),
                     message,
                 },
             };
@@ -240,7 +240,7 @@ impl Child<'_> {
             rendezvous::tell(
                 &self.inputs.sock,
                 &Message::Stamp {
-                    step: name(step),
+                    step: step.name().to_owned(),
                     at: process::now(),
                 },
             )?;
@@ -257,29 +257,16 @@ fn plan_waits(inputs: &Inputs<'_>) -> bool {
         .is_some_and(|context| context.fifo.is_some())
 }
 
-/// The step's name as the plan's JSON has it: the first word of its `Debug`, for messages.
-fn name(step: &ChildStep) -> String {
-    // Both enums are steps; a bundle's has a name of its own.
-    let shown = match step {
-        ChildStep::Bundle(step) => format!("{step:?}"),
-        other => format!("{other:?}"),
-    };
-    let end = shown
-        .find(|c: char| !c.is_alphanumeric())
-        .unwrap_or(shown.len());
-    shown.get(..end).unwrap_or_default().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_step_is_named_by_its_variant() {
-        assert_eq!(name(&ChildStep::PivotRoot), "PivotRoot");
-        assert_eq!(name(&ChildStep::Umask { mask: 0o22 }), "Umask");
-        assert_eq!(name(&ChildStep::Canary { probes: vec![] }), "Canary");
+        assert_eq!(ChildStep::PivotRoot.name(), "PivotRoot");
+        assert_eq!(ChildStep::Umask { mask: 0o22 }.name(), "Umask");
+        assert_eq!(ChildStep::Canary { probes: vec![] }.name(), "Canary");
         let bundle = ChildStep::Bundle(airtight_plan::bundle::BundleStep::MoveRoot);
-        assert_eq!(name(&bundle), "MoveRoot");
+        assert_eq!(bundle.name(), "MoveRoot");
     }
 }

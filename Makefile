@@ -15,7 +15,7 @@ DEMO_PACKAGES  := python3 python3-redis redis-server curl
 TEST_PACKAGES  := $(DEMO_PACKAGES) nginx-light busybox-static skopeo umoci podman containerd docker-registry apache2-utils openssl uidmap util-linux runc crun conmon
 BENCH_PACKAGES := busybox-static runc crun bubblewrap umoci buildah zstd gzip util-linux golang-github-containers-common
 
-.PHONY: build debug demo test check fuzz bench install clean deps-build deps-demo deps-test deps-bench
+.PHONY: build compare-podman debug demo test check fuzz bench install clean deps-build deps-demo deps-test deps-bench
 
 # Release binaries, also at target/release: the build names its target explicitly (see .cargo/config.toml).
 build: deps-build
@@ -62,6 +62,10 @@ install: build
 	  target/release/airtight completions zsh --program $$program > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_$$program; \
 	  target/release/airtight completions fish --program $$program > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/$$program.fish; \
 	done
+
+# podman through runc and through ours, line by line, as root and as a user; about two minutes on a quiet machine.
+compare-podman: deps-test build
+	tests/podman/compare /usr/sbin/runc $(CURDIR)/target/release/airtight-runtime compat
 
 clean:
 	cargo clean

@@ -15,7 +15,6 @@ mod kills;
 mod launches;
 mod limits;
 mod pages;
-mod podman;
 mod registry;
 
 use airtight_tests::{Need, World, has};

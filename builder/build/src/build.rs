@@ -95,10 +95,10 @@ pub fn build(request: &BuildRequest, store: &Store) -> Result<Built, BuildError>
 
     let mut built = Vec::with_capacity(layers.len());
     for (entries, layer) in layers.iter().zip(&spec.layers) {
-        let layer =
+        let written =
             write_layer(&layer.name, entries, epoch, store).map_err(|err| err.in_file(file))?;
-        (request.progress)(&Progress::Layer(&layer));
-        built.push(layer);
+        (request.progress)(&Progress::Layer(&written.layer));
+        built.push(written.layer);
     }
     let image = finish(&spec, base.as_ref(), &built, epoch, store)?;
     let name = request.tag.clone().unwrap_or_else(|| spec.name.clone());

@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use airtight_image::Store;
 use airtight_image::layer::LayerWriter;
+use airtight_image::{Digest, Store};
 
 use crate::build::BuiltLayer;
 use crate::entries::{Content, Entries, Entry, EntryKind};
@@ -17,6 +17,14 @@ use crate::source::Source;
 const DIRECTORY_MODE: u32 = 0o555;
 const FILE_MODE: u32 = 0o444;
 const PROGRAM_MODE: u32 = 0o555;
+
+/// A layer in the store, and what its files hold.
+pub(crate) struct Written {
+    pub(crate) layer: BuiltLayer,
+    /// Of the content of each [`EntryKind::File`], in the order of the entries: taken while it was written.
+    #[expect(dead_code, reason = "what a cache of layers will be keyed by")]
+    pub(crate) contents: Vec<Digest>,
+}
 
 /// A failure while writing: of the store, or of a source.
 pub(crate) enum WriteError {
@@ -45,9 +53,10 @@ pub(crate) fn write_layer(
     entries: &Entries,
     epoch: u64,
     store: &Store,
-) -> Result<BuiltLayer, WriteError> {
+) -> Result<Written, WriteError> {
     let mut blob = store.put_blob()?;
     let mut layer = LayerWriter::new(&mut blob, epoch);
+    let mut contents = Vec::new();
     for (path, entry) in entries.iter() {
         let place = path.relative();
         match &entry.kind {
@@ -59,7 +68,7 @@ pub(crate) fn write_layer(
                 executable,
             } => {
                 let mode = if *executable { PROGRAM_MODE } else { FILE_MODE };
-                match content {
+                let digest = match content {
                     Content::Generated(bytes) => {
                         layer.file(place, mode, *length, bytes.as_ref())?
                     }
@@ -71,22 +80,24 @@ pub(crate) fn write_layer(
                         reader
                             .finish()
                             .map_err(|err| unreadable(source.path(), &err, entry))?;
-                        written?;
+                        written?
                     }
-                }
+                };
+                contents.push(digest);
             }
         }
     }
     let (diff_id, uncompressed) = layer.finish()?;
     let (digest, size) = blob.commit()?;
-    Ok(BuiltLayer {
+    let layer = BuiltLayer {
         name: name.to_owned(),
         digest,
         diff_id,
         size,
         uncompressed,
         entries: entries.len(),
-    })
+    };
+    Ok(Written { layer, contents })
 }
 
 fn unreadable(source: &Path, err: &io::Error, entry: &Entry) -> WriteError {

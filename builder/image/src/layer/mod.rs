@@ -9,6 +9,9 @@ pub use archive::{MAX_DEPTH, MAX_PATH};
 pub use unpack::{Limits, Unpacked, unpack};
 pub use write::LayerWriter;
 
+/// The number of what a build file's `format` says of a layer's bytes: the same entries, epoch and compression give the same bytes for as long as it stays.
+pub const FORMAT: u32 = 1;
+
 /// A whiteout hides the name after this prefix in the layers below.
 pub const WHITEOUT: &str = ".wh.";
 /// Hides all of its directory below.

@@ -78,6 +78,8 @@ impl<W: Write> LayerWriter<W> {
         self.header(path.as_ref(), EntryType::Directory, mode, 0, None)
     }
 
+    /// The digest is the content's: taken as it passes, so that nobody reads a file twice.
+    ///
     /// # Errors
     /// An entry out of order, content that is not `length` bytes, or the reader's or writer's.
     pub fn file(
@@ -86,10 +88,16 @@ impl<W: Write> LayerWriter<W> {
         mode: u32,
         length: u64,
         content: impl Read,
-    ) -> Result<()> {
+    ) -> Result<Digest> {
         let path = path.as_ref();
         self.header(path, EntryType::Regular, mode, length, None)?;
-        let copied = io::copy(&mut content.take(length), &mut self.out).map_err(Error::io(path))?;
+        let mut tee = Tee {
+            inner: &mut self.out,
+            hasher: Sha256::new(),
+            length: 0,
+        };
+        let copied = io::copy(&mut content.take(length), &mut tee).map_err(Error::io(path))?;
+        let digest = Digest::from_hasher(tee.hasher);
         if copied != length {
             return Err(Error::refused(
                 path.display(),
@@ -97,7 +105,8 @@ impl<W: Write> LayerWriter<W> {
                 "build again when nothing writes to it",
             ));
         }
-        self.pad(length).map_err(Error::io(path))
+        self.pad(length).map_err(Error::io(path))?;
+        Ok(digest)
     }
 
     /// # Errors
@@ -328,11 +337,14 @@ mod tests {
             let mut layer = LayerWriter::new(&mut bytes, 7);
             for (path, content) in &entries {
                 match kind(path) {
-                    b'd' => layer.directory(path, 0o555),
-                    b'l' => layer.symlink(path, Path::new("x").join(path)),
-                    _ => layer.file(path, 0o444, content.len() as u64, content.as_slice()),
+                    b'd' => layer.directory(path, 0o555).unwrap(),
+                    b'l' => layer.symlink(path, Path::new("x").join(path)).unwrap(),
+                    _ => {
+                        let length = content.len() as u64;
+                        let digest = layer.file(path, 0o444, length, content.as_slice()).unwrap();
+                        prop_assert_eq!(digest, Digest::of(content));
+                    }
                 }
-                .unwrap();
             }
             layer.finish().unwrap();
             let dir = tempfile::tempdir().unwrap();

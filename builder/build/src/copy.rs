@@ -219,10 +219,7 @@ impl Walk<'_> {
     }
 
     fn origin(&self, shown: &Path) -> Origin {
-        Origin {
-            key: self.key.clone(),
-            source: shown.display().to_string(),
-        }
+        Origin::declared(&self.key, shown)
     }
 
     fn source_key(&self) -> String {

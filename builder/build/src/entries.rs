@@ -3,7 +3,6 @@
 
 use std::collections::btree_map::{BTreeMap, Entry as Slot};
 use std::ffi::OsStr;
-use std::fmt;
 use std::io::{self, BufReader, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +10,8 @@ use std::sync::Arc;
 use airtight_image::layer::{Limits, MAX_DEPTH, MAX_PATH, WHITEOUT};
 
 use crate::error::Problem;
+pub(crate) use crate::origin::Origin;
+use crate::origin::Reason;
 use crate::path::ImagePath;
 use crate::source::Source;
 
@@ -45,21 +46,6 @@ pub(crate) enum Content {
     Generated(Arc<[u8]>),
 }
 
-/// Who put an entry there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Origin {
-    /// Of the build file: `layer[0].copy[1]`.
-    pub(crate) key: Arc<str>,
-    /// What it was made from, or who needed it.
-    pub(crate) source: String,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (`{}`)", self.source, self.key)
-    }
-}
-
 /// A layer's entries by path; parents come before what lies in them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Entries {
@@ -92,10 +78,16 @@ impl Entries {
                 slot.insert(entry);
                 Ok(())
             }
-            Slot::Occupied(slot) => {
+            Slot::Occupied(mut slot) => {
                 let (old, path) = (slot.get(), slot.key());
                 match same(&old.kind, &entry.kind) {
-                    Ok(true) => Ok(()),
+                    Ok(true) => {
+                        // A directory that was only on the way is asked for itself by now.
+                        if matches!(old.origin.reason, Reason::LeadsTo { .. }) {
+                            slot.get_mut().origin = entry.origin;
+                        }
+                        Ok(())
+                    }
                     Ok(false) => Err(conflict(path, old, &entry)),
                     Err(err) => Err(Problem::new(
                         entry.origin.key.as_ref(),
@@ -121,7 +113,7 @@ fn length(kind: &EntryKind) -> u64 {
 /// What a launch would refuse to unpack is not built, and no name may mean something else in a layer.
 fn check(path: &ImagePath, entry: &Entry, entries: u64, bytes: u64) -> Result<(), Problem> {
     let bad = |problem: String, fix: &str| {
-        let problem = format!("{} would lie at {path}, {problem}", entry.origin.source);
+        let problem = format!("{} would lie at {path}, {problem}", entry.origin.source());
         Err(Problem::new(entry.origin.key.as_ref(), problem, fix))
     };
     let limits = Limits::default();
@@ -248,10 +240,7 @@ mod tests {
         };
         Entry {
             kind,
-            origin: Origin {
-                key: key.into(),
-                source: format!("source of {key}"),
-            },
+            origin: Origin::declared(&key.into(), format!("source of {key}").as_ref()),
         }
     }
 
@@ -325,10 +314,7 @@ mod tests {
     fn one_path_has_one_content() {
         let other = |kind| Entry {
             kind,
-            origin: Origin {
-                key: "b".into(),
-                source: "source of b".to_owned(),
-            },
+            origin: Origin::declared(&"b".into(), "source of b".as_ref()),
         };
         for (name, second, want) in [
             ("same bytes", file("x", "b", false), true),

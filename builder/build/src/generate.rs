@@ -23,10 +23,16 @@ pub(crate) fn generate(
     key: &str,
     tree: &mut Tree,
 ) -> Result<(), Problem> {
-    let mut text = |path: &str, text: String| add_text(path, &text, key, tree);
+    let mut text = |name: &str, text: String| {
+        let path = match name {
+            "nsswitch" => "/etc/nsswitch.conf".to_owned(),
+            name => format!("/etc/{name}"),
+        };
+        add_text(&path, &text, name, key, tree)
+    };
     match asked {
-        Generator::Passwd => text("/etc/passwd", passwd(user)),
-        Generator::Group => text("/etc/group", group(user)),
+        Generator::Passwd => text("passwd", passwd(user)),
+        Generator::Group => text("group", group(user)),
         // Only what libc resolves by itself: any other source would need a plug-in library.
         Generator::Nsswitch => {
             let lines = [
@@ -39,7 +45,7 @@ pub(crate) fn generate(
                 "protocols: files",
                 "",
             ];
-            text("/etc/nsswitch.conf", lines.join("\n"))
+            text("nsswitch", lines.join("\n"))
         }
         Generator::CaCertificates => ca_certificates(key, tree),
         Generator::Tzdata(None) => every_zone(Path::new(ZONEINFO), key, tree),
@@ -78,7 +84,7 @@ fn group(user: &User) -> String {
 
 fn ca_certificates(key: &str, tree: &mut Tree) -> Result<(), Problem> {
     let bundle = Path::new(CA_BUNDLE);
-    add_file(bundle, bundle, key, tree).map_err(|err| {
+    add_file(bundle, bundle, "ca-certificates", key, tree).map_err(|err| {
         err.unwrap_or_else(|err| {
             let problem =
                 format!("`ca-certificates` is made from {CA_BUNDLE}, which cannot be read: {err}");
@@ -91,7 +97,7 @@ fn ca_certificates(key: &str, tree: &mut Tree) -> Result<(), Problem> {
     tree.add(
         &link,
         EntryKind::Symlink(bundle.to_path_buf()),
-        &made(key, "ca-certificates"),
+        &Origin::generated(key, "ca-certificates", None),
     )
     .map(|_| ())
 }
@@ -125,7 +131,7 @@ fn every_zone(root: &Path, key: &str, tree: &mut Tree) -> Result<(), Problem> {
 
 fn add_zone(source: &Path, zone: &Path, key: &str, tree: &mut Tree) -> Result<(), Problem> {
     let to = Path::new(ZONEINFO).join(zone);
-    add_file(source, &to, key, tree)
+    add_file(source, &to, "tzdata", key, tree)
         .map_err(|err| err.unwrap_or_else(|err| no_tzdata(key, source, &err)))
 }
 
@@ -145,6 +151,7 @@ fn no_tzdata(key: &str, path: &Path, err: &io::Error) -> Problem {
 fn add_file(
     source: &Path,
     to: &Path,
+    generator: &str,
     key: &str,
     tree: &mut Tree,
 ) -> Result<(), Result<Problem, io::Error>> {
@@ -160,7 +167,7 @@ fn add_file(
             "correct the name",
         ))
     })?;
-    let origin = made(key, &source.display().to_string());
+    let origin = Origin::generated(key, generator, Some(&source));
     let kind = EntryKind::File {
         content: Content::Host(Source::of_host(source, &metadata)),
         length: metadata.len(),
@@ -169,21 +176,21 @@ fn add_file(
     tree.add(&to, kind, &origin).map(|_| ()).map_err(Ok)
 }
 
-fn add_text(path: &str, text: &str, key: &str, tree: &mut Tree) -> Result<(), Problem> {
+fn add_text(
+    path: &str,
+    text: &str,
+    generator: &str,
+    key: &str,
+    tree: &mut Tree,
+) -> Result<(), Problem> {
     let path = ImagePath::parse(path).map_err(|why| Problem::new(key, why, "report this"))?;
     let kind = EntryKind::File {
         content: Content::Generated(text.as_bytes().into()),
         length: text.len() as u64,
         executable: false,
     };
-    tree.add(&path, kind, &made(key, "generated")).map(|_| ())
-}
-
-fn made(key: &str, source: &str) -> Origin {
-    Origin {
-        key: key.into(),
-        source: source.to_owned(),
-    }
+    let origin = Origin::generated(key, generator, None);
+    tree.add(&path, kind, &origin).map(|_| ())
 }
 
 #[cfg(test)]

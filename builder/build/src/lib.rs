@@ -43,6 +43,7 @@ mod generator;
 mod glob;
 mod library;
 mod objects;
+mod origin;
 mod path;
 mod plan;
 mod process;

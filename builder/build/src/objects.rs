@@ -1,6 +1,7 @@
 //! What is in the memory of a process being loaded: who needed whom, and where each one's own needs are searched.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::elf::Dynamic;
 use crate::library::{Libraries, SearchDir};
@@ -36,13 +37,11 @@ impl Objects {
         std::iter::successors(self.0.get(index), |object| self.0.get(object.loader?))
     }
 
-    /// `libb.so <- liba.so <- /bin/api`.
-    pub(crate) fn chain(&self, index: usize) -> String {
-        let names: Vec<_> = self
-            .upwards(index)
-            .map(|object| object.name.as_str())
-            .collect();
-        names.join(" <- ")
+    /// `libb.so`, `liba.so`, `/bin/api`: who needed whom, the program last.
+    pub(crate) fn chain(&self, index: usize) -> Arc<[Arc<str>]> {
+        self.upwards(index)
+            .map(|object| object.name.as_str().into())
+            .collect()
     }
 
     /// Whether the linker goes on to its cache and its default directories.

@@ -7,6 +7,7 @@ use std::fs::Metadata;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::closure::Resolver;
 use crate::elf::{Dynamic, Kind};
@@ -14,9 +15,13 @@ use crate::entries::{Content, EntryKind, Origin};
 use crate::error::Problem;
 use crate::library::SearchDir;
 use crate::objects::{Object, Objects};
+use crate::origin::{Reason, chain};
 use crate::path::ImagePath;
 use crate::source::Source;
 use crate::tree::{Node, Tree};
+
+/// Who needed it, nearest first.
+type By = Arc<[Arc<str>]>;
 
 pub(crate) struct Process<'a> {
     resolver: &'a mut Resolver,
@@ -139,8 +144,11 @@ impl<'a> Process<'a> {
                 let source = path.as_path().canonicalize().map_err(lacks)?;
                 let metadata = source.metadata().map_err(lacks)?;
                 let source = Source::of_host(source, &metadata);
-                let needed = format!("the interpreter of {program}");
-                self.place(&path, (&source, &metadata), &needed)?;
+                let reason = Reason::Interpreter {
+                    source: source.path().to_string_lossy().into(),
+                    program: program.to_string().into(),
+                };
+                self.place(&path, (&source, &metadata), reason)?;
                 source
             }
             Node::Directory | Node::Symlink(_) | Node::File { .. } | Node::Other => {
@@ -183,7 +191,7 @@ impl<'a> Process<'a> {
     }
 
     /// What the image has in a default directory wins over the host's: it is what the image's linker will load.
-    fn by_default(&mut self, file: &OsStr, user: &str) -> Result<Option<Found>, Problem> {
+    fn by_default(&mut self, file: &OsStr, user: &By) -> Result<Option<Found>, Problem> {
         let libraries = &self.resolver.libraries;
         let defaults: Vec<_> = libraries
             .defaults
@@ -220,7 +228,7 @@ impl<'a> Process<'a> {
         found: Found,
         dir: &SearchDir,
         file: &OsStr,
-        user: &str,
+        user: &By,
     ) -> Result<Found, Problem> {
         let libraries = &self.resolver.libraries;
         if libraries.is_default(&dir.host) {
@@ -234,9 +242,12 @@ impl<'a> Process<'a> {
                 "correct /etc/ld.so.conf",
             )
         })?;
-        let origin = self.origin(user.to_owned());
-        self.tree
-            .add(&link, EntryKind::Symlink(dir.image.join(file)), &origin)?;
+        let to = dir.image.join(file);
+        let origin = self.origin(Reason::Linked {
+            to: to.to_string_lossy().into(),
+            by: user.clone(),
+        });
+        self.tree.add(&link, EntryKind::Symlink(to), &origin)?;
         let origin = SearchDir {
             image,
             host: dir.host.clone(),
@@ -248,7 +259,7 @@ impl<'a> Process<'a> {
         &mut self,
         dir: &SearchDir,
         file: &OsStr,
-        user: &str,
+        user: &By,
     ) -> Result<Option<Found>, Problem> {
         let Ok((place, node)) = self.tree.walk(&dir.image.join(file)) else {
             return Ok(None);
@@ -278,7 +289,7 @@ impl<'a> Process<'a> {
         dir: &SearchDir,
         to: &SearchDir,
         file: &OsStr,
-        user: &str,
+        user: &By,
     ) -> Result<Option<Found>, Problem> {
         let Ok(source) = dir.host.join(file).canonicalize() else {
             return Ok(None);
@@ -298,7 +309,11 @@ impl<'a> Process<'a> {
         let (place, _) = place.map_err(|why| {
             self.problem(format!("{} {why}", to.image.display()), "take the link out")
         })?;
-        let place = self.place(&place.child(file), (&source, &metadata), user)?;
+        let reason = Reason::Needed {
+            source: source.path().to_string_lossy().into(),
+            by: user.clone(),
+        };
+        let place = self.place(&place.child(file), (&source, &metadata), reason)?;
         let origin = SearchDir {
             image: to.image.clone(),
             host: dir.host.clone(),
@@ -311,7 +326,7 @@ impl<'a> Process<'a> {
     }
 
     /// `None`: a library for another CPU, which the linker passes over.
-    fn library(&mut self, source: &Source, user: &str) -> Result<Option<Rc<Dynamic>>, Problem> {
+    fn library(&mut self, source: &Source, user: &By) -> Result<Option<Rc<Dynamic>>, Problem> {
         let abi = self.resolver.libraries.machine.abi;
         let kind = self.resolver.inspect(source);
         let why = match kind.as_deref() {
@@ -322,7 +337,11 @@ impl<'a> Process<'a> {
             Ok(Kind::Static | Kind::Script(_) | Kind::Other) => "is no shared library",
             Err(why) => why,
         };
-        let problem = format!("{user} needs {}, which {why}", source.path().display());
+        let problem = format!(
+            "{} needs {}, which {why}",
+            chain(user),
+            source.path().display()
+        );
         Err(self.problem(problem, "reinstall the package that it belongs to"))
     }
 
@@ -330,21 +349,21 @@ impl<'a> Process<'a> {
         &mut self,
         path: &ImagePath,
         (source, metadata): (&Source, &Metadata),
-        user: &str,
+        reason: Reason,
     ) -> Result<ImagePath, Problem> {
         let kind = EntryKind::File {
             content: Content::Host(source.clone()),
             length: metadata.len(),
             executable: metadata.permissions().mode() & 0o111 != 0,
         };
-        let origin = self.origin(format!("{}, needed by {user}", source.path().display()));
+        let origin = self.origin(reason);
         self.tree.add(path, kind, &origin)
     }
 
-    fn origin(&self, source: String) -> Origin {
+    fn origin(&self, reason: Reason) -> Origin {
         Origin {
             key: self.key.into(),
-            source,
+            reason,
         }
     }
 
@@ -356,7 +375,7 @@ impl<'a> Process<'a> {
         let libraries = &self.resolver.libraries;
         let through = match index {
             0 => String::new(),
-            _ => format!(" (needed by {})", self.objects.chain(index)),
+            _ => format!(" (needed by {})", chain(&self.objects.chain(index))),
         };
         let mut looked: Vec<&Path> = Vec::new();
         let defaults = libraries
@@ -448,10 +467,7 @@ mod tests {
                     length,
                     executable: true,
                 };
-                let origin = Origin {
-                    key: "layer[0].copy[0]".into(),
-                    source: (*from).to_owned(),
-                };
+                let origin = Origin::declared(&"layer[0].copy[0]".into(), from.as_ref());
                 tree.add(&path(to), kind, &origin).unwrap();
             }
             tree

@@ -73,15 +73,20 @@ impl Tree {
                 EntryKind::Directory => Ok(ImagePath::root()),
                 EntryKind::Symlink(_) | EntryKind::File { .. } => Err(Problem::new(
                     origin.key.as_ref(),
-                    format!("{} cannot take the root's place", origin.source),
+                    format!("{} cannot take the root's place", origin.source()),
                     "name a path below `/`",
                 )),
             };
         };
-        let place = self.directory(&parent, origin)?.child(name);
+        let place = self.directory(&parent, origin, Some(path))?.child(name);
         if kind == EntryKind::Directory {
             // `/lib` may be a link that an earlier layer or the base made; a directory here would hide what it leads to.
-            return self.directory(&place, origin);
+            let place = self.directory(&place, origin, None)?;
+            if place != ImagePath::root() {
+                let origin = origin.clone();
+                self.current.insert(place.clone(), Entry { kind, origin })?;
+            }
+            return Ok(place);
         }
         self.current.insert(
             place.clone(),
@@ -93,8 +98,14 @@ impl Tree {
         Ok(place)
     }
 
-    /// Makes `path` and what leads to it directories of the current layer; links are followed, so the answer may lie elsewhere.
-    fn directory(&mut self, path: &ImagePath, origin: &Origin) -> Result<ImagePath, Problem> {
+    /// Makes `path` and what leads to it directories of the current layer, on the way to `to` or for itself; links are followed, so
+    /// the answer may lie elsewhere.
+    fn directory(
+        &mut self,
+        path: &ImagePath,
+        origin: &Origin,
+        to: Option<&ImagePath>,
+    ) -> Result<ImagePath, Problem> {
         if let Some(place) = self.resolved.get(path) {
             return Ok(place.clone());
         }
@@ -116,7 +127,7 @@ impl Tree {
                     .map_or_else(|| "the base".to_owned(), ToString::to_string);
                 return Err(bad(format!(
                     "{} needs the directory {place}, which is a file from {there}",
-                    origin.source
+                    origin.source()
                 )));
             }
         }
@@ -128,7 +139,11 @@ impl Tree {
                     at.clone(),
                     Entry {
                         kind: EntryKind::Directory,
-                        origin: origin.clone(),
+                        origin: match to {
+                            None if at == place => origin.clone(),
+                            None => origin.leads_to(place.as_path()),
+                            Some(to) => origin.leads_to(to.as_path()),
+                        },
                     },
                 )?;
             }
@@ -289,10 +304,7 @@ mod tests {
     use super::*;
 
     fn origin() -> Origin {
-        Origin {
-            key: "layer[0].copy[0]".into(),
-            source: "the test".to_owned(),
-        }
+        Origin::declared(&"layer[0].copy[0]".into(), "the test".as_ref())
     }
 
     fn path(text: &str) -> ImagePath {

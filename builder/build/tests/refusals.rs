@@ -91,7 +91,7 @@ fn a_source_that_cannot_be_held_is_refused_by_name() {
             "a whiteout above the file",
             "{ from = \"a\", to = \"/.wh.etc/x\" }",
             Box::new(|context: &Path| fs::write(context.join("a"), "a").unwrap()),
-            format!("airtight.toml: `layer[0].copy[0]`: a would lie at /.wh.etc, {deletes}"),
+            format!("airtight.toml: `layer[0].copy[0]`: the directory of /.wh.etc/x would lie at /.wh.etc, {deletes}"),
         ),
         (
             "too deep",

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+pub(crate) use airtight_image::canonical_json as canonical;
 use airtight_image::{DiffId, Digest};
 use serde_json::{Map, Value, json};
 
@@ -184,26 +185,6 @@ pub(crate) fn manifest(
         document.insert("annotations".to_owned(), json!(annotations));
     }
     document
-}
-
-/// Sorted by key at every level. Whether `serde_json` keeps insertion order is decided by a feature that any crate of a
-/// binary may switch on, so it is not left to it.
-pub(crate) fn canonical(document: Value) -> String {
-    sorted(document).to_string()
-}
-
-fn sorted(value: Value) -> Value {
-    match value {
-        Value::Object(table) => {
-            let table: BTreeMap<String, Value> = table
-                .into_iter()
-                .map(|(key, value)| (key, sorted(value)))
-                .collect();
-            Value::Object(table.into_iter().collect())
-        }
-        Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value,
-    }
 }
 
 /// RFC 3339 in UTC, of seconds since 1970.

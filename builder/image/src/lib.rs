@@ -5,7 +5,9 @@
 
 #![forbid(unsafe_code)]
 
+mod artifact;
 pub mod bundle;
+mod canonical;
 mod descriptor;
 mod digest;
 mod error;
@@ -17,6 +19,7 @@ pub mod source;
 mod store;
 mod transfer;
 
+pub use canonical::canonical_json;
 pub use descriptor::Descriptor;
 pub use digest::{DiffId, Digest};
 pub use error::{Error, Result, one_line, with_fix};

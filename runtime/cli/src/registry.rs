@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use airtight_image::registry::{Platform, Platforms, Registries, RegistryRef, Report, Settings};
+use airtight_image::registry::{
+    Platform, Platforms, Refer, Registries, RegistryRef, Report, Settings,
+};
 use airtight_image::{ImageRef, Store};
 
 use crate::args::{CopyArgs, PullArgs, PushArgs, RegistryArgs};
@@ -27,7 +29,7 @@ pub(crate) fn push(args: &PushArgs, store: &Store) -> Result<(), Failure> {
     };
     let digest = store.resolve(&image)?;
     transfer(&args.registry, |registries| {
-        registries.push(store, &digest, &to)
+        registries.push(store, &digest, &to, refer(args.no_referrers))
     })
 }
 
@@ -36,7 +38,8 @@ pub(crate) fn pull(args: &PullArgs, store: &Store) -> Result<(), Failure> {
     let name = args.name.as_deref().map(str::parse).transpose()?;
     let platform = platform(args.platform.as_deref())?;
     transfer(&args.registry, |registries| {
-        registries.pull(store, &from, platform.as_ref(), name.as_ref())
+        let refer = refer(args.no_referrers);
+        registries.pull(store, &from, platform.as_ref(), name.as_ref(), refer)
     })
 }
 
@@ -50,6 +53,10 @@ pub(crate) fn copy(args: &CopyArgs, store: &Store) -> Result<(), Failure> {
     transfer(&args.registry, |registries| {
         registries.copy(store, &from, &to, &platforms)
     })
+}
+
+fn refer(without: bool) -> Refer {
+    if without { Refer::Without } else { Refer::With }
 }
 
 fn platform(text: Option<&str>) -> Result<Option<Platform>, Failure> {

@@ -133,7 +133,8 @@ impl Copy<'_> {
 
     fn referrers(&mut self, subject: &Document) -> Result<Vec<Document>> {
         let mut found = Vec::new();
-        for descriptor in referrers::list(self.from, &self.source, subject.digest())? {
+        for entry in referrers::list(self.from, &self.source, subject.digest())? {
+            let descriptor = entry.descriptor;
             if self.seen.contains(descriptor.digest()) {
                 continue;
             }

@@ -93,6 +93,8 @@ struct Written {
 struct WrittenEntry {
     #[serde(flatten)]
     descriptor: Descriptor,
+    #[serde(rename = "artifactType")]
+    artifact_type: Option<String>,
     platform: Option<WrittenPlatform>,
 }
 
@@ -109,6 +111,8 @@ struct WrittenPlatform {
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) descriptor: Descriptor,
+    /// Of what is no image.
+    pub(crate) artifact_type: Option<String>,
     platform: Option<Platform>,
 }
 
@@ -288,6 +292,7 @@ fn entry(written: WrittenEntry) -> Entry {
     });
     Entry {
         descriptor: written.descriptor,
+        artifact_type: written.artifact_type,
         platform,
     }
 }

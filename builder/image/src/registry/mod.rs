@@ -35,6 +35,7 @@ pub use auth_file::{AuthFile, Credentials, Found};
 pub use challenge::{Challenge, parse_challenges};
 pub use copy::Platforms;
 pub use document::Platform;
+pub(crate) use document::{Document, Kind};
 pub use name::RegistryRef;
 pub use pace::{Meter, retry_after};
 pub use report::{Moved, Report, State};
@@ -42,6 +43,13 @@ pub use url::next_page;
 
 use crate::error::{Error, Result};
 use client::Client;
+
+/// Whether what refers to an image goes where the image goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refer {
+    With,
+    Without,
+}
 
 /// What the operator says about registries.
 #[derive(Clone, Debug)]

@@ -4,12 +4,14 @@ use super::client::Client;
 use super::document::{Document, Kind, Platform};
 use super::report::{Moved, Report, State};
 use super::token::Scope;
-use super::{Registries, RegistryRef, origins, work};
+use super::{Refer, Registries, RegistryRef, origins, referrers, work};
+use crate::artifact::Artifact;
 use crate::descriptor::Descriptor;
+use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::image::{Image, MAX_DOCUMENT, check_count, compression};
 use crate::reference::Reference;
-use crate::store::Store;
+use crate::store::{MAX_ARTIFACT, MAX_REFERRERS, OURS, Store};
 
 /// Of an image's blobs together, as they come.
 const MAX_IMAGE: u64 = 32 << 30;
@@ -25,6 +27,7 @@ impl Registries {
         from: &RegistryRef,
         platform: Option<&Platform>,
         name: Option<&Reference>,
+        refer: Refer,
     ) -> Result<Report> {
         store.add()?;
         let name = match name {
@@ -71,6 +74,9 @@ impl Registries {
             state: State::Received,
             bytes: document.descriptor().size(),
         });
+        if refer == Refer::With {
+            refer_to(store, &client, &scope, document.digest(), &mut report)?;
+        }
         if let Some(name) = &name {
             store.tag(name, document.descriptor())?;
         }
@@ -111,6 +117,45 @@ impl Client {
         }
         Ok(document)
     }
+}
+
+/// Fetches what is ours of that which refers to an image. The list is the registry's word, and so is the type in it; whom it refers to,
+/// and what it is, is the manifest's own.
+fn refer_to(
+    store: &Store,
+    client: &Client,
+    scope: &Scope,
+    subject: &Digest,
+    report: &mut Report,
+) -> Result<()> {
+    let ours = |kind: &str| kind.starts_with(OURS);
+    let listed = referrers::list(client, scope, subject)?;
+    let may_be = listed
+        .iter()
+        .filter(|entry| entry.artifact_type.as_deref().is_none_or(ours));
+    for entry in may_be.take(MAX_REFERRERS) {
+        let document = client.child(scope, &entry.descriptor)?;
+        let digest = document.digest().clone();
+        let artifact = match Artifact::read(document.bytes().to_vec(), &digest, subject) {
+            Ok(artifact) if ours(artifact.kind()) => artifact,
+            Ok(_) | Err(_) => continue,
+        };
+        for blob in artifact.blobs() {
+            blob.at_most(MAX_ARTIFACT)?;
+            client.http.meter.plan(blob.size());
+            report.blob(take(store, client, scope, &blob)?);
+        }
+        let (digest, size) = store.put_blob_bytes(document.bytes())?;
+        store.refer(subject, &digest)?;
+        report.manifest(Moved {
+            digest,
+            media_type: document.media_type().to_owned(),
+            size,
+            state: State::Received,
+            bytes: size,
+        });
+    }
+    Ok(())
 }
 
 /// Before anything is fetched: an image that the store would not take costs nothing.

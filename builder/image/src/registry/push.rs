@@ -5,18 +5,24 @@ use super::document::Document;
 use super::report::{Moved, Report, State};
 use super::token::Scope;
 use super::upload::Source;
-use super::{Registries, RegistryRef, origins, work};
+use super::{Refer, Registries, RegistryRef, origins, referrers, work};
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::store::Store;
 
 impl Registries {
-    /// Sends what the registry lacks of the image, and its name last: nobody sees a name whose blobs are not there.
+    /// Sends what the registry lacks of the image and of what refers to it, and its name last: nobody sees a name whose blobs are not there.
     ///
     /// # Errors
     /// An image that is damaged, or a registry that does not take it.
-    pub fn push(&self, store: &Store, image: &Digest, to: &RegistryRef) -> Result<Report> {
+    pub fn push(
+        &self,
+        store: &Store,
+        image: &Digest,
+        to: &RegistryRef,
+        refer: Refer,
+    ) -> Result<Report> {
         store.add()?;
         if to.digest().is_some_and(|digest| digest != image) {
             return Err(Error::refused(
@@ -33,18 +39,32 @@ impl Registries {
             from: None,
         };
         let blobs = document.blobs();
-        self.meter.plan(
-            blobs
-                .iter()
-                .map(Descriptor::size)
-                .fold(0, u64::saturating_add),
-        );
         let mut report = Report::new(to, image);
-        for moved in work::each(self.settings.jobs, &self.meter, &blobs, |blob| {
-            let from = origins::of(store, blob, client.host(), &scope.repository);
-            client.give(store, &scope, blob, &from, || stored(store, blob))
-        })? {
-            report.blob(moved);
+        let send = |blobs: &[Descriptor], report: &mut Report| -> Result<()> {
+            let sizes = blobs.iter().map(Descriptor::size);
+            self.meter.plan(sizes.fold(0, u64::saturating_add));
+            for moved in work::each(self.settings.jobs, &self.meter, blobs, |blob| {
+                let from = origins::of(store, blob, client.host(), &scope.repository);
+                client.give(store, &scope, blob, &from, || stored(store, blob))
+            })? {
+                report.blob(moved);
+            }
+            Ok(())
+        };
+        send(&blobs, &mut report)?;
+        let artifacts = match refer {
+            Refer::With => store.artifacts(image)?.0,
+            Refer::Without => Vec::new(),
+        };
+        if !artifacts.is_empty() {
+            // A registry may refuse what refers to nothing.
+            report.manifest(client.name(&scope, &image.to_string(), &document)?);
+        }
+        for artifact in artifacts {
+            send(&artifact.blobs(), &mut report)?;
+            let (digest, document) = (artifact.digest().to_string(), artifact.document());
+            report.manifest(client.name(&scope, &digest, document)?);
+            referrers::announce(&client, &scope, document)?;
         }
         let name = to.tag().map_or_else(|| image.to_string(), str::to_owned);
         report.manifest(client.name(&scope, &name, &document)?);

@@ -4,11 +4,10 @@ use serde_json::{Value, json};
 use ureq::http::Method;
 
 use super::client::Client;
-use super::document::{Document, Kind};
+use super::document::{Document, Entry, Kind};
 use super::http::Ask;
 use super::token::Scope;
 use super::url::next_page;
-use crate::descriptor::Descriptor;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::image::MAX_DOCUMENT;
@@ -17,7 +16,7 @@ const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const MAX_PAGES: usize = 16;
 
 /// Those that are listed for a manifest. What the list says of them is the registry's word.
-pub(crate) fn list(client: &Client, scope: &Scope, subject: &Digest) -> Result<Vec<Descriptor>> {
+pub(crate) fn list(client: &Client, scope: &Scope, subject: &Digest) -> Result<Vec<Entry>> {
     let mut url = client.url(scope, &format!("referrers/{subject}"));
     let mut found = Vec::new();
     for page in 0..MAX_PAGES {
@@ -45,7 +44,7 @@ pub(crate) fn list(client: &Client, scope: &Scope, subject: &Digest) -> Result<V
                 return Err(error);
             }
         };
-        found.extend(descriptors(&Document::read(bytes, &kind, &url)?));
+        found.extend(entries(&Document::read(bytes, &kind, &url)?));
         match next {
             Some(next) => url = next,
             None => return Ok(found),
@@ -58,17 +57,14 @@ pub(crate) fn list(client: &Client, scope: &Scope, subject: &Digest) -> Result<V
     ))
 }
 
-fn by_tag(client: &Client, scope: &Scope, subject: &Digest) -> Result<Vec<Descriptor>> {
+fn by_tag(client: &Client, scope: &Scope, subject: &Digest) -> Result<Vec<Entry>> {
     let found = client.document(scope, &tag(subject))?;
-    Ok(found.as_ref().map(descriptors).unwrap_or_default())
+    Ok(found.as_ref().map(entries).unwrap_or_default())
 }
 
-fn descriptors(document: &Document) -> Vec<Descriptor> {
+fn entries(document: &Document) -> Vec<Entry> {
     match &document.kind {
-        Kind::Index(entries) => entries
-            .iter()
-            .map(|entry| entry.descriptor.clone())
-            .collect(),
+        Kind::Index(entries) => entries.clone(),
         // A tag of that form that is an image is somebody's own.
         Kind::Manifest { .. } => Vec::new(),
     }
@@ -85,7 +81,10 @@ pub(crate) fn announce(client: &Client, scope: &Scope, document: &Document) -> R
         return Ok(());
     };
     let listed = list(client, scope, subject.digest())?;
-    if listed.iter().any(|one| one.digest() == document.digest()) {
+    if listed
+        .iter()
+        .any(|one| one.descriptor.digest() == document.digest())
+    {
         return Ok(());
     }
     let tag = tag(subject.digest());

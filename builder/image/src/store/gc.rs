@@ -58,6 +58,7 @@ impl Store {
             ..GcReport::default()
         };
         let (blobs, trees) = self.reachable()?;
+        self.collect_referrers(&blobs)?;
         for (path, digest) in self.entries("blobs/sha256")?.found {
             if !blobs.contains(&digest) {
                 report.bytes += fs::metadata(&path).map_err(Error::io(&path))?.len();
@@ -95,6 +96,7 @@ impl Store {
             .problems
             .extend(self.entries("layers/sha256")?.strays);
         report.problems.extend(names.problems());
+        report.problems.extend(self.referrer_problems()?);
         for (path, digest) in blobs.found {
             report.blobs += 1;
             let size = fs::metadata(&path).map_err(Error::io(&path))?.len();
@@ -159,6 +161,7 @@ impl Store {
                 trees.insert(diff.0.clone());
             }
         }
+        self.reach_referrers(&mut blobs)?;
         Ok((blobs, trees))
     }
 

@@ -4,6 +4,7 @@
 //! ```text
 //! blobs/sha256/HEX     verified on every read
 //! refs/NAME%TAG        the descriptor of a manifest
+//! referrers/HEX/HEX     which manifest the second, an artifact's, refers to
 //! layers/sha256/HEX/   by diffID: `rootfs`; `lock`, which a running sandbox holds shared; `from-HEX` for each blob that was seen to unpack to it
 //! tmp/                 what is being made; its maker holds a lock on it. `p-HEX` is a blob that was cut off, `u-HEX` where an upload stands
 //! cache/               compiled filters, and where blobs were seen; may be deleted
@@ -14,6 +15,7 @@ mod blob;
 mod gc;
 mod names;
 mod partial;
+mod referrers;
 mod trees;
 
 use std::fs::{self, DirBuilder, File};
@@ -28,6 +30,7 @@ pub use blob::{BlobWriter, VerifiedReader};
 pub use gc::{GcReport, VerifyReport};
 pub use names::Listed;
 pub(crate) use partial::{Kept, Partial};
+pub(crate) use referrers::{MAX_ARTIFACT, MAX_REFERRERS, OURS};
 pub(crate) use trees::Capped;
 pub use trees::Lease;
 

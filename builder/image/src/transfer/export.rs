@@ -9,6 +9,7 @@ use std::path::Path;
 use nix::fcntl::OFlag;
 use serde_json::{Value, json};
 
+use super::referrers::{self, Refers};
 use super::{INDEX_FILE, LAYOUT_FILE, REF_NAME};
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
@@ -22,8 +23,16 @@ const BLOBS: &str = "blobs/sha256";
 const TEMPORARY: &str = ".airtight-";
 const LAYOUT: &str = "{\"imageLayoutVersion\":\"1.0.0\"}";
 
+/// What goes out.
+struct Whole {
+    /// The manifest that gets the name.
+    root: Descriptor,
+    blobs: Vec<Descriptor>,
+    refer: Vec<Refers>,
+}
+
 impl Store {
-    /// Writes the image, as `tag` unless the output names one. In a layout that is there already only that tag is replaced.
+    /// Writes the image and what refers to it, as `tag` unless the output names one. In a layout that is there already only that tag is replaced.
     ///
     /// # Errors
     /// A damaged blob, a place that cannot be written, or a layout that is none.
@@ -33,24 +42,27 @@ impl Store {
         let size = fs::metadata(self.blob_path(digest))
             .map_err(Error::io(&self.blob_path(digest)))?
             .len();
-        let manifest = Descriptor::new(OCI_MANIFEST, digest.clone(), size);
+        let root = Descriptor::new(OCI_MANIFEST, digest.clone(), size);
+        let mut blobs = blobs_of(&image, &root)?;
+        let mut refer = Vec::new();
+        // One that is damaged is no part of the image.
+        for artifact in self.artifacts(digest)?.0 {
+            blobs.extend(artifact.blobs());
+            blobs.push(artifact.document().descriptor().clone());
+            refer.push(Refers::of(&artifact, digest));
+        }
+        let whole = Whole { root, blobs, refer };
         match to {
             Output::OciLayout { path, tag: own } => {
-                self.export_layout(&image, &manifest, own.as_deref().or(tag), path)
+                self.export_layout(&whole, own.as_deref().or(tag), path)
             }
             Output::OciArchive { path, tag: own } => {
-                self.export_archive(&image, &manifest, own.as_deref().or(tag), path)
+                self.export_archive(&whole, own.as_deref().or(tag), path)
             }
         }
     }
 
-    fn export_layout(
-        &self,
-        image: &Image,
-        manifest: &Descriptor,
-        tag: Option<&str>,
-        path: &Path,
-    ) -> Result<()> {
+    fn export_layout(&self, whole: &Whole, tag: Option<&str>, path: &Path) -> Result<()> {
         let blobs = path.join(BLOBS);
         let index_path = path.join(INDEX_FILE);
         if path.exists() && !path.is_dir() {
@@ -77,11 +89,11 @@ impl Store {
         for left in [path, &blobs] {
             sweep(left)?;
         }
-        for blob in blobs_of(image, manifest)? {
+        for blob in &whole.blobs {
             let to = blobs.join(blob.digest().hex());
-            if !holds(&to, &blob) {
+            if !holds(&to, blob) {
                 write_whole(&to, |file| {
-                    io::copy(&mut self.reader(&blob)?, file).map(drop)
+                    io::copy(&mut self.reader(blob)?, file).map(drop)
                 })?;
             }
         }
@@ -89,22 +101,16 @@ impl Store {
         write_whole(&path.join(LAYOUT_FILE), |file| {
             file.write_all(LAYOUT.as_bytes())
         })?;
-        let index = merge(index.as_deref(), manifest, tag, &index_path)?;
+        let index = merge(index.as_deref(), whole, tag, &index_path)?;
         // Last: until it is there, nothing refers to the new blobs.
         write_whole(&index_path, |file| file.write_all(index.as_bytes()))?;
         sync_directory(path)
     }
 
-    fn export_archive(
-        &self,
-        image: &Image,
-        manifest: &Descriptor,
-        tag: Option<&str>,
-        path: &Path,
-    ) -> Result<()> {
-        let index = merge(None, manifest, tag, path)?;
+    fn export_archive(&self, whole: &Whole, tag: Option<&str>, path: &Path) -> Result<()> {
+        let index = merge(None, whole, tag, path)?;
         let mut blobs = BTreeMap::new();
-        for blob in blobs_of(image, manifest)? {
+        for blob in &whole.blobs {
             blobs.insert(format!("blobs/sha256/{}", blob.digest().hex()), blob);
         }
         write_whole(path, |file| {
@@ -234,12 +240,7 @@ fn blobs_of(image: &Image, manifest: &Descriptor) -> Result<Vec<Descriptor>> {
 }
 
 /// The index with this image under its tag; every other entry, and whatever keys it has, as it was.
-fn merge(
-    index: Option<&[u8]>,
-    manifest: &Descriptor,
-    tag: Option<&str>,
-    what: &Path,
-) -> Result<String> {
+fn merge(index: Option<&[u8]>, whole: &Whole, tag: Option<&str>, what: &Path) -> Result<String> {
     let bad = || {
         Error::refused(
             what.display(),
@@ -257,6 +258,7 @@ fn merge(
         .get_mut("manifests")
         .and_then(Value::as_array_mut)
         .ok_or_else(bad)?;
+    let manifest = &whole.root;
     manifests.retain(|entry| {
         let name = entry
             .get("annotations")
@@ -275,6 +277,7 @@ fn merge(
         entry["annotations"] = json!({ REF_NAME: tag });
     }
     manifests.push(entry);
+    referrers::note(&mut document, manifest.digest(), &whole.refer);
     Ok(document.to_string())
 }
 

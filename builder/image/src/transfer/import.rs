@@ -13,7 +13,7 @@ use nix::fcntl::OFlag;
 use oci_spec::image::ImageIndex;
 
 use super::docker::SAVED_FILE;
-use super::{INDEX_FILE, LAYOUT_FILE, REF_NAME, docker};
+use super::{INDEX_FILE, LAYOUT_FILE, REF_NAME, docker, referrers};
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -83,7 +83,12 @@ impl<'a> Layout<'a> {
         Ok(bytes)
     }
 
-    fn copy(&self, store: &Store, descriptor: &Descriptor) -> Result<()> {
+    pub(super) fn has(&self, blob: &Descriptor) -> bool {
+        let path = format!("blobs/sha256/{}", blob.digest().hex());
+        open_beneath(&self.at, Path::new(&path), OFlag::O_PATH).is_ok()
+    }
+
+    pub(super) fn copy(&self, store: &Store, descriptor: &Descriptor) -> Result<()> {
         let key = (descriptor.digest().clone(), descriptor.size());
         if self.copied.borrow().contains(&key) {
             return Ok(());
@@ -166,6 +171,7 @@ impl Store {
         match wanted.as_slice() {
             [(_, manifest)] => {
                 self.take(&layout, manifest)?;
+                self.take_referrers(&layout, &index, std::iter::once(manifest))?;
                 Ok(manifest.digest().clone())
             }
             [] => Err(Error::refused(
@@ -208,7 +214,18 @@ impl Store {
             self.take(layout, &manifest)?;
             taken.push((name, manifest));
         }
+        self.take_referrers(layout, &index, taken.iter().map(|(_, manifest)| manifest))?;
         self.name_all(&taken)
+    }
+
+    fn take_referrers<'a>(
+        &self,
+        layout: &Layout<'_>,
+        index: &ImageIndex,
+        images: impl Iterator<Item = &'a Descriptor>,
+    ) -> Result<()> {
+        let subjects = images.map(|image| image.digest().clone()).collect();
+        referrers::take(self, layout, &referrers::said(index, layout)?, &subjects)
     }
 
     /// Once all of them are in the store: what fails before has left no name.
@@ -237,6 +254,9 @@ impl Store {
     ) -> Result<Vec<(Option<String>, Descriptor)>> {
         let mut images = Vec::new();
         for entry in index.manifests() {
+            if referrers::is_artifact(entry) {
+                continue;
+            }
             let name = entry
                 .annotations()
                 .as_ref()

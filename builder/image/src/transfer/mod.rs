@@ -3,6 +3,7 @@
 mod docker;
 mod export;
 mod import;
+mod referrers;
 
 /// Where an index names what is in it.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";

@@ -18,6 +18,9 @@ pub(crate) struct PushArgs {
     /// HOST[:PORT]/NAME[:TAG] [default: the image's own name, if it names a registry]
     #[arg(value_name = "REF")]
     pub(crate) to: Option<String>,
+    /// Leave behind what refers to the image, such as why each file is in it
+    #[arg(long)]
+    pub(crate) no_referrers: bool,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
 }
@@ -37,6 +40,9 @@ pub(crate) struct PullArgs {
     /// OS/CPU[/VARIANT], of an image for several [default: this machine's]
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<String>,
+    /// Leave behind what refers to the image, such as why each file is in it
+    #[arg(long)]
+    pub(crate) no_referrers: bool,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
 }

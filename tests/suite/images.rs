@@ -143,14 +143,20 @@ fn names_go_and_gc_takes_what_they_held() {
     world.airtight(["build", &directory]).unwrap();
     assert_eq!(world.airtight(["rm", "test/app"]).unwrap().code, Some(0));
     assert_eq!(world.airtight(["rm", "test/app"]).unwrap().code, Some(125));
-    let before = std::fs::read_dir(world.path("home/store/blobs/sha256"))
-        .unwrap()
-        .count();
+    let blobs = || {
+        let found = std::fs::read_dir(world.path("home/store/blobs/sha256"));
+        found.unwrap().count()
+    };
+    let before = blobs();
     assert_eq!(world.airtight(["gc"]).unwrap().code, Some(0));
-    let after = std::fs::read_dir(world.path("home/store/blobs/sha256"))
-        .unwrap()
-        .count();
-    assert_eq!(before - after, 3, "manifest, configuration and layer");
+    assert_eq!(before - blobs(), 2, "manifest and configuration");
+    let ran = world.airtight(["gc", "--cache"]).unwrap();
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(
+        before - blobs(),
+        3,
+        "and the layer, kept for the next build"
+    );
     assert_eq!(
         world.run(&[], &["say"]).unwrap().code,
         Some(0),

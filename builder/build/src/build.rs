@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use airtight_image::{Descriptor, DiffId, Digest, Image, ImageRef, Output, Reference, Store};
 
+use crate::cache::Cache;
 use crate::document::{self, BaseDocuments, StoredLayer};
 use crate::entries::Entries;
 use crate::error::{BuildError, MAX_EPOCH, Problem, SpecError};
 use crate::file::MAX_FILE;
 use crate::plan::{host_machine, plan};
 use crate::spec::{Base, BuildSpec, MAX_LAYERS, parse};
-use crate::write::write_layer;
 
 /// What to build, and where it goes besides the store.
 #[derive(Clone, Debug)]
@@ -26,8 +26,23 @@ pub struct BuildRequest {
     pub outputs: Vec<Output>,
     /// `SOURCE_DATE_EPOCH`: every time in the image. 0 if absent.
     pub source_date_epoch: Option<u64>,
+    /// Whether layers and files that earlier builds left are used. What this one makes is left to later ones either way.
+    pub cache: bool,
     /// Told of each step as it is done.
     pub progress: fn(&Progress<'_>),
+}
+
+impl Default for BuildRequest {
+    fn default() -> Self {
+        Self {
+            file: PathBuf::from("airtight.toml"),
+            tag: None,
+            outputs: Vec::new(),
+            source_date_epoch: None,
+            cache: true,
+            progress: |_| {},
+        }
+    }
 }
 
 /// A step that is done.
@@ -64,6 +79,16 @@ pub struct BuiltLayer {
     /// Bytes of the tar archive.
     pub uncompressed: u64,
     pub entries: usize,
+    pub state: LayerState,
+}
+
+/// Where a layer came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayerState {
+    /// Written by this build.
+    Built,
+    /// Made by an earlier one from the same.
+    Cached,
 }
 
 /// Builds `request.file` into `store` and names the result.
@@ -81,6 +106,7 @@ pub fn build(request: &BuildRequest, store: &Store) -> Result<Built, BuildError>
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
+    let mut cache = Cache::open(store, file, epoch, request.cache);
     let base = base_image(&spec, context, store)?;
     check_layers(&spec, base.as_ref()).map_err(|problem| problem.in_file(file))?;
     let trees = base
@@ -95,14 +121,16 @@ pub fn build(request: &BuildRequest, store: &Store) -> Result<Built, BuildError>
 
     let mut built = Vec::with_capacity(layers.len());
     for (entries, layer) in layers.iter().zip(&spec.layers) {
-        let written =
-            write_layer(&layer.name, entries, epoch, store).map_err(|err| err.in_file(file))?;
-        (request.progress)(&Progress::Layer(&written.layer));
-        built.push(written.layer);
+        let layer = cache
+            .layer(&layer.name, entries)
+            .map_err(|err| err.in_file(file))?;
+        (request.progress)(&Progress::Layer(&layer));
+        built.push(layer);
     }
     let image = finish(&spec, base.as_ref(), &built, epoch, store)?;
     let name = request.tag.clone().unwrap_or_else(|| spec.name.clone());
     store.tag(&name, &image.manifest)?;
+    cache.keep()?;
     for output in &request.outputs {
         store.export(image.manifest.digest(), Some(name.tag()), output)?;
         (request.progress)(&Progress::Exported(output));

@@ -31,6 +31,7 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod cache;
 mod closure;
 mod copy;
 mod document;
@@ -53,7 +54,7 @@ mod spec;
 mod tree;
 mod write;
 
-pub use build::{BuildRequest, Built, BuiltLayer, Progress, build};
+pub use build::{BuildRequest, Built, BuiltLayer, LayerState, Progress, build};
 pub use error::{BuildError, SpecError};
 pub use generator::Generator;
 pub use path::ImagePath;

@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use airtight_image::Identity;
 use airtight_image::source::{look_beneath, read_beneath};
 
 /// A regular file, as it was when the plan was made.
@@ -15,12 +16,13 @@ pub(crate) struct Source {
     path: PathBuf,
     /// What it is opened below, and the way there, on which no link is followed. `None` for the host's own files, by path.
     beneath: Option<(Arc<File>, PathBuf)>,
-    inode: (u64, u64),
+    /// When it was planned.
+    identity: Identity,
 }
 
 impl PartialEq for Source {
     fn eq(&self, other: &Self) -> bool {
-        (&self.path, self.inode) == (&other.path, other.inode)
+        (&self.path, self.inode()) == (&other.path, other.inode())
     }
 }
 
@@ -32,7 +34,27 @@ impl Source {
         Self {
             path,
             beneath: None,
-            inode: inode(metadata),
+            identity: Identity::of(metadata),
+        }
+    }
+
+    /// What it was when it was planned.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn inode(&self) -> (u64, u64) {
+        (self.identity.device, self.identity.inode)
+    }
+
+    /// To ask what it lies on; no byte can be read from it.
+    pub(crate) fn look(&self) -> io::Result<File> {
+        match &self.beneath {
+            Some((root, way)) => look_beneath(root, way),
+            None => File::options()
+                .read(true)
+                .custom_flags(libc::O_PATH)
+                .open(&self.path),
         }
     }
 
@@ -59,15 +81,11 @@ impl Source {
         if !metadata.is_file() {
             return Err(replaced("by what is no file"));
         }
-        if inode(&metadata) != self.inode {
+        if (metadata.dev(), metadata.ino()) != self.inode() {
             return Err(replaced("by another file"));
         }
         Ok((file, metadata))
     }
-}
-
-fn inode(metadata: &Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
 }
 
 fn replaced(by: &str) -> io::Error {
@@ -113,7 +131,7 @@ impl Root {
         Source {
             path,
             beneath: Some((self.at.clone(), way)),
-            inode: inode(metadata),
+            identity: Identity::of(metadata),
         }
     }
 }

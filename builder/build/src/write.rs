@@ -6,9 +6,9 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use airtight_image::layer::LayerWriter;
-use airtight_image::{Digest, Store};
+use airtight_image::{Identity, Store};
 
-use crate::build::BuiltLayer;
+use crate::build::{BuiltLayer, LayerState};
 use crate::entries::{Content, Entries, Entry, EntryKind};
 use crate::error::{BuildError, Problem};
 use crate::source::Source;
@@ -21,9 +21,16 @@ const PROGRAM_MODE: u32 = 0o555;
 /// A layer in the store, and what its files hold.
 pub(crate) struct Written {
     pub(crate) layer: BuiltLayer,
-    /// Of the content of each [`EntryKind::File`], in the order of the entries: taken while it was written.
-    #[expect(dead_code, reason = "what a cache of layers will be keyed by")]
-    pub(crate) contents: Vec<Digest>,
+    /// Of each [`EntryKind::File`], in the order of the entries: taken while it was written.
+    pub(crate) contents: Vec<Held>,
+}
+
+/// What a file holds.
+pub(crate) struct Held {
+    /// SHA-256 of the content.
+    pub(crate) digest: [u8; 32],
+    /// When all was read, it was still what it was when it was planned.
+    pub(crate) steady: bool,
 }
 
 /// A failure while writing: of the store, or of a source.
@@ -68,22 +75,25 @@ pub(crate) fn write_layer(
                 executable,
             } => {
                 let mode = if *executable { PROGRAM_MODE } else { FILE_MODE };
-                let digest = match content {
+                let (digest, steady) = match content {
                     Content::Generated(bytes) => {
-                        layer.file(place, mode, *length, bytes.as_ref())?
+                        (layer.file(place, mode, *length, bytes.as_ref())?, true)
                     }
                     Content::Host(source) => {
                         let mut reader = Exact::open(source, *length)
                             .map_err(|err| unreadable(source.path(), &err, entry))?;
                         let written = layer.file(place, mode, *length, &mut reader);
                         // The writer only sees a read fail; the reader knows why.
-                        reader
+                        let identity = reader
                             .finish()
                             .map_err(|err| unreadable(source.path(), &err, entry))?;
-                        written?
+                        (written?, identity == *source.identity())
                     }
                 };
-                contents.push(digest);
+                contents.push(Held {
+                    digest: digest.to_bytes(),
+                    steady,
+                });
             }
         }
     }
@@ -96,6 +106,7 @@ pub(crate) fn write_layer(
         size,
         uncompressed,
         entries: entries.len(),
+        state: LayerState::Built,
     };
     Ok(Written { layer, contents })
 }
@@ -138,15 +149,15 @@ impl Exact {
         })
     }
 
-    /// What went wrong while the bytes were read, or that there are more of them by now.
-    fn finish(mut self) -> io::Result<()> {
+    /// What it is by now; else what went wrong while the bytes were read, or that there are more of them.
+    fn finish(mut self) -> io::Result<Identity> {
         if let Some(err) = self.failed {
             return Err(err);
         }
         if self.left == 0 && self.file.read(&mut [0])? != 0 {
             return Err(changed(self.planned, "more"));
         }
-        Ok(())
+        self.file.metadata().map(|metadata| Identity::of(&metadata))
     }
 
     fn fail(&mut self, err: io::Error) -> io::Error {

@@ -28,7 +28,7 @@ fn base(dir: &Path) -> Built {
         tag: None,
         outputs: vec![output],
         source_date_epoch: None,
-        progress: |_| (),
+        ..BuildRequest::default()
     };
     build(&request, &store).unwrap()
 }
@@ -46,7 +46,7 @@ fn on_base(dir: &Path, store: &Store) -> Result<Built, String> {
         tag: None,
         outputs: vec![],
         source_date_epoch: None,
-        progress: |_| (),
+        ..BuildRequest::default()
     };
     build(&request, store).map_err(|err| err.to_string())
 }

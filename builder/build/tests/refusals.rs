@@ -24,7 +24,7 @@ fn refused(layers: &str, prepare: impl Fn(&Path)) -> String {
         tag: None,
         outputs: vec![],
         source_date_epoch: None,
-        progress: |_| (),
+        ..BuildRequest::default()
     };
     let told = build(&request, &store)
         .map(|built| built.digest.to_string())
@@ -195,6 +195,7 @@ fn a_link_that_is_put_there_during_the_build_leads_nowhere() {
         outputs: vec![],
         source_date_epoch: None,
         progress: swap,
+        ..BuildRequest::default()
     };
     let told = build(&request, &store).map(|_| ()).unwrap_err().to_string();
     let want = format!(
@@ -216,7 +217,7 @@ fn the_build_file_itself_may_be_absent_or_no_text() {
         tag: None,
         outputs: vec![],
         source_date_epoch: None,
-        progress: |_| (),
+        ..BuildRequest::default()
     };
     let told = || build(&request, &store).map(|_| ()).unwrap_err().to_string();
     let shown = file.display();

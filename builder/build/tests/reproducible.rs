@@ -80,7 +80,7 @@ fn build_in(context: &Path, store: &Store, epoch: Option<u64>) -> Built {
         tag: None,
         outputs: vec![],
         source_date_epoch: epoch,
-        progress: |_| (),
+        ..BuildRequest::default()
     };
     build(&request, store).unwrap()
 }
@@ -132,7 +132,7 @@ fn another_epoch_is_another_image_and_one_too_large_is_refused() {
         tag: None,
         outputs: vec![],
         source_date_epoch: Some(1 << 33),
-        progress: |_| (),
+        ..BuildRequest::default()
     };
     assert_eq!(
         build(&request, &store).map(|_| ()).unwrap_err().to_string(),

@@ -13,6 +13,21 @@ use crate::error::Error;
 #[serde(try_from = "String", into = "String")]
 pub struct Digest(String);
 
+/// A digest of bytes that come one after the other.
+#[derive(Clone, Debug, Default)]
+pub struct DigestOf(Sha256);
+
+impl DigestOf {
+    pub fn add(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    #[must_use]
+    pub fn digest(self) -> Digest {
+        Digest::from_hasher(self.0)
+    }
+}
+
 /// Of one uncompressed layer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DiffId(pub Digest);
@@ -25,18 +40,39 @@ impl Digest {
     }
 
     pub(crate) fn from_hasher(hasher: Sha256) -> Self {
+        Self::from_bytes(&hasher.finalize().into())
+    }
+
+    /// Of these 32 bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; 32]) -> Self {
         const HEX: [char; 16] = [
             '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
         ];
         let mut text = String::with_capacity(71);
         text.push_str("sha256:");
-        for byte in hasher.finalize() {
+        for byte in bytes {
             text.extend(
                 [byte >> 4, byte & 15]
                     .map(|nibble| HEX.get(usize::from(nibble)).copied().unwrap_or('0')),
             );
         }
         Self(text)
+    }
+
+    /// The 32 bytes that the text stands for.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; 32] {
+        let digit = |byte: u8| match byte {
+            b'a'..=b'f' => byte - b'a' + 10,
+            _ => byte.wrapping_sub(b'0') & 15,
+        };
+        let mut bytes = [0; 32];
+        let (pairs, _) = self.hex().as_bytes().as_chunks::<2>();
+        for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+            *byte = digit(*high) << 4 | digit(*low);
+        }
+        bytes
     }
 
     /// The 64 hexadecimal digits.
@@ -102,6 +138,8 @@ mod tests {
         let empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(Digest::of(b"").to_string(), empty);
         assert_eq!(empty.parse::<Digest>().unwrap().hex(), &empty[7..]);
+        let some = Digest::of(b"some");
+        assert_eq!(Digest::from_bytes(&some.to_bytes()), some);
         for (name, text) in [
             ("another algorithm", "sha512:00".to_owned()),
             ("upper case", empty.to_uppercase()),

@@ -21,8 +21,11 @@ mod transfer;
 
 pub use canonical::canonical_json;
 pub use descriptor::Descriptor;
-pub use digest::{DiffId, Digest};
+pub use digest::{DiffId, Digest, DigestOf};
 pub use error::{Error, Result, one_line, with_fix};
 pub use image::{Image, parse_index, parse_manifest};
 pub use reference::{ImageRef, Output, Reference};
-pub use store::{BlobWriter, GcReport, Lease, Listed, Store, VerifiedReader, VerifyReport};
+pub use store::{
+    BlobWriter, Contents, Device, GcReport, Identity, Known, LayerKey, LayerRecord, Lease, Listed,
+    NewContents, Store, VerifiedReader, VerifyReport, parse_layer_record,
+};

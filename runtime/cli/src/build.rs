@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use airtight_build::{BuildRequest, Built, Progress, build};
+use airtight_build::{BuildRequest, Built, LayerState, Progress, build};
 use airtight_image::Store;
 use serde_json::{Value, json};
 
@@ -32,6 +32,7 @@ pub(crate) fn run(args: &BuildArgs, store: &Store) -> Result<(), Failure> {
         source_date_epoch: epoch(
             std::env::var_os("SOURCE_DATE_EPOCH").map(|value| value.to_string_lossy().into_owned()),
         )?,
+        cache: !args.no_cache,
         progress: match (args.quiet, args.progress) {
             (true, _) => |_| {},
             (false, true) => tell,
@@ -79,8 +80,9 @@ fn tell(step: &Progress<'_>) {
         Progress::Planned { layers, entries } => format!("{layers} layers, {entries} entries"),
         Progress::Layer(layer) => {
             format!(
-                "layer {}: {} entries, {} of {}",
+                "layer {}: {}, {} entries, {} of {}",
                 layer.name,
+                state(layer.state),
                 layer.entries,
                 format::bytes(layer.size),
                 format::bytes(layer.uncompressed)
@@ -101,6 +103,13 @@ fn tell_late(step: &Progress<'_>) {
     }
 }
 
+fn state(state: LayerState) -> &'static str {
+    match state {
+        LayerState::Built => "built",
+        LayerState::Cached => "cached",
+    }
+}
+
 fn output_name(output: &airtight_image::Output) -> String {
     match output {
         airtight_image::Output::OciLayout { path, .. } => format!("OCI layout {}", path.display()),
@@ -114,7 +123,7 @@ fn document(built: &Built) -> Value {
         .iter()
         .map(|layer| {
             json!({
-                "name": layer.name, "digest": layer.digest.to_string(), "diff_id": layer.diff_id.to_string(),
+                "name": layer.name, "state": state(layer.state), "digest": layer.digest.to_string(), "diff_id": layer.diff_id.to_string(),
                 "size": layer.size, "uncompressed": layer.uncompressed, "entries": layer.entries,
             })
         })

@@ -142,22 +142,30 @@ pub(crate) fn remove(args: &RmArgs, store: &Store) -> Result<(), Failure> {
 }
 
 pub(crate) fn gc(args: &GcArgs, store: &Store) -> Result<(), Failure> {
-    let report = store.gc()?;
+    let report = if args.cache {
+        store.gc_cache()?
+    } else {
+        store.gc()?
+    };
     if args.json {
         return report::print_json(&report);
     }
     let text = format!(
-        "removed {} blobs ({}), {} unpacked layers, {} leftovers",
+        "removed {} blobs ({}), {} unpacked layers, {} records, {} leftovers",
         report.blobs,
         format::bytes(report.bytes),
         report.layers,
+        report.records,
         report.temporaries
     );
-    let kept = if report.layers_in_use == 0 {
-        String::new()
-    } else {
-        format!("; {} layers are in use", report.layers_in_use)
-    };
+    let mut kept = String::new();
+    if report.layers_in_use > 0 {
+        kept += &format!("; {} layers are in use", report.layers_in_use);
+    }
+    if report.cached_blobs > 0 {
+        let (blobs, bytes) = (report.cached_blobs, format::bytes(report.cached_bytes));
+        kept += &format!("; kept {blobs} blobs ({bytes}) for the next build");
+    }
     report::print(&format!("{text}{kept}\n"))
 }
 

@@ -26,6 +26,12 @@ pub struct GcReport {
     pub layers_in_use: u64,
     /// What killed builds and imports had left.
     pub temporaries: u64,
+    /// Of layers that builds made, and of files that they read.
+    pub records: u64,
+    /// Left for the next build, though no name leads to them.
+    pub cached_blobs: u64,
+    /// Of those blobs.
+    pub cached_bytes: u64,
 }
 
 /// What was checked.
@@ -37,6 +43,14 @@ pub struct VerifyReport {
     pub problems: Vec<String>,
 }
 
+/// Of what later builds could use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// What was used lately.
+    Recent,
+    Nothing,
+}
+
 /// What lies in a directory of digests, sorted.
 struct Entries {
     found: Vec<(PathBuf, Digest)>,
@@ -45,11 +59,24 @@ struct Entries {
 }
 
 impl Store {
-    /// Removes blobs and trees that no name leads to, and what killed processes left. Waits for builds and imports that run.
+    /// Removes blobs and trees that no name leads to, and what killed processes left. Waits for builds and imports that run. The layers that builds of the
+    /// last seven days used stay, up to 10 GiB of them.
     ///
     /// # Errors
     /// The file system's, or a damaged image: its name must go first.
     pub fn gc(&self) -> Result<GcReport> {
+        self.collect(Keep::Recent)
+    }
+
+    /// As [`Store::gc`], and what is kept for later builds goes too.
+    ///
+    /// # Errors
+    /// As those of [`Store::gc`].
+    pub fn gc_cache(&self) -> Result<GcReport> {
+        self.collect(Keep::Nothing)
+    }
+
+    fn collect(&self, keep: Keep) -> Result<GcReport> {
         *self.adding() = None;
         let lock = self.open_lock()?;
         lock.lock().map_err(Error::io(&self.path("lock")))?;
@@ -59,9 +86,18 @@ impl Store {
         };
         let (blobs, trees) = self.reachable()?;
         self.collect_referrers(&blobs)?;
+        let (records, cached) = self.collect_records(&blobs, keep)?;
+        report.records = records + self.collect_contents(keep)?;
         for (path, digest) in self.entries("blobs/sha256")?.found {
-            if !blobs.contains(&digest) {
-                report.bytes += fs::metadata(&path).map_err(Error::io(&path))?.len();
+            if blobs.contains(&digest) {
+                continue;
+            }
+            let bytes = fs::metadata(&path).map_err(Error::io(&path))?.len();
+            if cached.contains(&digest) {
+                report.cached_blobs += 1;
+                report.cached_bytes += bytes;
+            } else {
+                report.bytes += bytes;
                 report.blobs += 1;
                 fs::remove_file(&path).map_err(Error::io(&path))?;
             }

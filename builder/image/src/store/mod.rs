@@ -7,14 +7,16 @@
 //! referrers/HEX/HEX     which manifest the second, an artifact's, refers to
 //! layers/sha256/HEX/   by diffID: `rootfs`; `lock`, which a running sandbox holds shared; `from-HEX` for each blob that was seen to unpack to it
 //! tmp/                 what is being made; its maker holds a lock on it. `p-HEX` is a blob that was cut off, `u-HEX` where an upload stands
-//! cache/               compiled filters, and where blobs were seen; may be deleted
+//! cache/               compiled filters, where blobs were seen, layers that builds made (`layers`), files that they read (`files`); may be deleted
 //! lock                 held shared by a build or import from its first blob to its name, exclusive by gc
 //! ```
 
 mod blob;
+mod contents;
 mod gc;
 mod names;
 mod partial;
+mod records;
 mod referrers;
 mod trees;
 
@@ -27,9 +29,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::error::{Error, Result};
 
 pub use blob::{BlobWriter, VerifiedReader};
+pub use contents::{Contents, Device, Identity, Known, NewContents};
 pub use gc::{GcReport, VerifyReport};
 pub use names::Listed;
 pub(crate) use partial::{Kept, Partial};
+pub use records::{LayerKey, LayerRecord, parse_layer_record};
 pub(crate) use referrers::{MAX_ARTIFACT, MAX_REFERRERS, OURS};
 pub(crate) use trees::Capped;
 pub use trees::Lease;

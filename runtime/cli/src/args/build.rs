@@ -24,6 +24,9 @@ pub(crate) struct BuildArgs {
     /// Write the image there too: oci:PATH[:TAG] or oci-archive:PATH[:TAG]; may be repeated
     #[arg(short, long, value_name = "OUTPUT")]
     pub(crate) output: Vec<String>,
+    /// Make every layer anew, whatever earlier builds left
+    #[arg(long)]
+    pub(crate) no_cache: bool,
     /// Print what was built as JSON
     #[arg(long)]
     pub(crate) json: bool,

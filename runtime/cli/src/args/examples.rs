@@ -13,6 +13,7 @@ Examples:
   airtight build                                  ./airtight.toml, into the store
   airtight build examples/python-redis -t visits
   airtight build . -o oci:out/api:1.2 -o oci-archive:api.tar
+  airtight build . --no-cache
   SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) airtight build . --json";
 
 pub(super) const RUN: &str = "\
@@ -50,6 +51,7 @@ Examples:
 pub(super) const GC: &str = "\
 Examples:
   airtight gc
+  airtight gc --cache
   airtight gc --json";
 
 pub(super) const IMPORT: &str = "\

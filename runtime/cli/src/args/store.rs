@@ -39,10 +39,13 @@ pub(crate) struct RmArgs {
 
 /// Remove what no image in the store needs
 ///
-/// What a running sandbox uses stays.
+/// What a running sandbox uses stays, and the layers that builds of the last seven days used, up to 10 GiB of them.
 #[derive(Debug, Args)]
 #[command(after_help = examples::GC)]
 pub(crate) struct GcArgs {
+    /// Remove too what is kept for later builds
+    #[arg(long)]
+    pub(crate) cache: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -408,7 +408,7 @@ fn elf_closure() {
                 tag: None,
                 outputs: Vec::new(),
                 source_date_epoch: None,
-                progress: |_| {},
+                ..BuildRequest::default()
             };
             let store = Store::open(&dir.path().join("store")).unwrap();
             answer(build(&request, &store)).replace(&dir.path().display().to_string(), "")

@@ -27,6 +27,8 @@ pub(crate) enum Then {
 pub(crate) struct Prepared {
     pub(crate) plan: Plan,
     pub(crate) record: Record,
+    /// The config.json that the plan was made of.
+    pub(crate) config: String,
     pub(crate) terminal: bool,
 }
 
@@ -57,11 +59,12 @@ pub(crate) fn prepare(
 fn honoured(global: &Global, args: &CreateArgs, then: Then) -> Result<Prepared, Failure> {
     let (preserve_fds, listen) = preserved(args.preserve_fds)?;
     let bundle = directory(&args.bundle)?;
+    let config::Loaded { parsed, text } = config::load(&bundle)?;
     let config::Parsed {
         value: config,
         warnings: told,
         unknown: _,
-    } = config::load(&bundle)?;
+    } = parsed;
     let facts = compat_facts(&config);
     let linux = &config.linux;
     let path = Some(linux.cgroups_path.as_str());
@@ -95,6 +98,7 @@ fn honoured(global: &Global, args: &CreateArgs, then: Then) -> Result<Prepared, 
     }
     Ok(Prepared {
         plan,
+        config: text,
         terminal: config
             .process
             .as_ref()

@@ -28,7 +28,7 @@ pub(crate) fn prepare(
     stays: Stays,
 ) -> Result<Prepared, Failure> {
     let bundle = directory(&args.bundle)?;
-    let mut parsed = config::load_confined(&bundle)?;
+    let config::Loaded { mut parsed, text } = config::load_confined(&bundle)?;
     for warning in &parsed.warnings {
         report::warn(global, warning);
     }
@@ -75,6 +75,7 @@ pub(crate) fn prepare(
         narrow,
     };
     Ok(Prepared {
+        config: text,
         terminal: config
             .process
             .as_ref()

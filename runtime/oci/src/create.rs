@@ -34,12 +34,13 @@ fn detached(global: &Global, args: &CreateArgs, then: Then) -> Result<(), Failur
     let Prepared {
         plan,
         mut record,
+        config,
         terminal,
     } = prepare(global, args, then, Stays::No)?;
     let console = console(args.console_socket.as_deref(), terminal, true)?;
     let root = Root::find(global.root.as_deref())?;
     let (home, lock) = root.make(&args.id)?;
-    let made = begin(&home, &record, then).and_then(|fifo| {
+    let made = begin(&home, &record, &config, then).and_then(|fifo| {
         let context = context(global, &root, &record, console, fifo);
         let created = launch(&plan, &context, &mut |created| {
             known(&home, &mut record, created)
@@ -64,13 +65,14 @@ fn foreground(global: &Global, args: &RunArgs) -> Result<ExitCode, Failure> {
     let Prepared {
         plan,
         mut record,
+        config,
         terminal,
     } = prepare(global, &args.create, Then::Run, Stays::Yes)?;
     let console = console(args.create.console_socket.as_deref(), terminal, false)?;
     let root = Root::find(global.root.as_deref())?;
     let (home, lock) = root.make(&args.create.id)?;
     let mut lock = Some(lock);
-    let ended = begin(&home, &record, Then::Run).and_then(|fifo| {
+    let ended = begin(&home, &record, &config, Then::Run).and_then(|fifo| {
         let context = context(global, &root, &record, console, fifo);
         // The record is written while the child works, and read when it runs.
         let written = RefCell::new(&mut record);
@@ -109,9 +111,10 @@ fn foreground(global: &Global, args: &RunArgs) -> Result<ExitCode, Failure> {
 fn begin(
     home: &Home,
     record: &Record,
+    config: &str,
     then: Then,
 ) -> Result<Option<std::os::fd::OwnedFd>, Failure> {
-    home.begin(record)
+    home.begin(record, config)
         .map_err(|error| Failure::io(&home.dir().display().to_string(), &error))?;
     match then {
         Then::Wait => home.make_fifo().map(Some),
@@ -122,7 +125,9 @@ fn begin(
 fn known(home: &Home, record: &mut Record, created: Created) -> std::io::Result<()> {
     // One that ended already is told by what it said last.
     record.process = Process::of(created.pid);
-    home.record(record)
+    record
+        .process
+        .map_or(Ok(()), |process| home.add_process(process))
 }
 
 fn context(

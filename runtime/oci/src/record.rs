@@ -19,6 +19,18 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// The second line of a container's state.
+    pub(crate) fn to_line(self) -> String {
+        format!("[{},{}]\n", self.pid, self.start_time)
+    }
+
+    fn from_json(value: &Value) -> Option<Self> {
+        Some(Self {
+            pid: i32::try_from(value[0].as_i64()?).ok()?,
+            start_time: value[1].as_u64()?,
+        })
+    }
+
     /// The process of this number now.
     pub(crate) fn of(pid: i32) -> Option<Self> {
         start_time(pid).map(|start_time| Self { pid, start_time })
@@ -109,10 +121,11 @@ impl Record {
         Groups::new(self.groups.clone())
     }
 
-    pub(crate) fn to_json(&self) -> String {
+    /// One line: all that is known before the container's process is there.
+    pub(crate) fn to_line(&self) -> String {
         let Self {
             document,
-            process,
+            process: _,
             rootfs,
             created,
             startable,
@@ -151,14 +164,23 @@ impl Record {
                 value["narrow"] = (*narrow).into();
             }
         }
-        if let Some(process) = process {
-            value["process"] = json!([process.pid, process.start_time]);
+        let mut line = value.to_string();
+        line.push('\n');
+        line
+    }
+
+    /// Of [`Self::to_line`], and [`Process::to_line`] once the process is there. A line that does not end was not written whole.
+    pub(crate) fn from_lines(text: &str) -> Option<Self> {
+        let (record, rest) = text.split_once('\n')?;
+        let mut record = Self::from_json(&serde_json::from_str(record).ok()?)?;
+        if let Some((process, _)) = rest.split_once('\n') {
+            record.process = Some(Process::from_json(&serde_json::from_str(process).ok()?)?);
         }
-        value.to_string()
+        Some(record)
     }
 
     /// `None` for what this version did not write.
-    pub(crate) fn from_json(value: &Value) -> Option<Self> {
+    fn from_json(value: &Value) -> Option<Self> {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let document = &value["document"];
         let annotations = document["annotations"].as_object();
@@ -173,13 +195,7 @@ impl Record {
                     .map(|(key, value)| Some((key.clone(), text(value)?)))
                     .collect::<Option<_>>()?,
             },
-            process: match &value["process"] {
-                Value::Null => None,
-                pair => Some(Process {
-                    pid: i32::try_from(pair[0].as_i64()?).ok()?,
-                    start_time: pair[1].as_u64()?,
-                }),
-            },
+            process: None,
             rootfs: text(&value["rootfs"])?.into(),
             created: text(&value["created"])?,
             mode: match &value["compat"] {
@@ -298,10 +314,17 @@ mod tests {
             ..record.clone()
         };
         for record in [record, creating] {
-            let value = serde_json::from_str(&record.to_json()).unwrap();
-            assert_eq!(Record::from_json(&value), Some(record));
+            let mut text = record.to_line();
+            assert_eq!(text.matches('\n').count(), 1);
+            assert_eq!(Record::from_lines(text.trim_end()), None, "cut");
+            if let Some(process) = record.process {
+                text.push_str(&process.to_line());
+                let cut = Record::from_lines(text.trim_end()).unwrap();
+                assert_eq!(cut.process, None);
+            }
+            assert_eq!(Record::from_lines(&text), Some(record));
         }
-        assert_eq!(Record::from_json(&json!({ "document": {} })), None);
+        assert_eq!(Record::from_lines("{\"document\":{}}\n"), None);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The state directory: `ROOT/ID/`, one directory for each container. Its name makes an id unique; a lock on it keeps `create`, `start` and `delete` apart, and
 //! goes with whoever holds it. What is in it is written once; whether a container runs is asked of the kernel each time.
 //!
-//! `state.json` is there before anything else of the container is, so that `delete --force` finds all of it after any death of a runtime.
+//! `state` is there before anything else of the container is, so that `delete --force` finds all of it after any death of a runtime. The process is added to
+//! it as a second line. It takes no file's place, which ext4 would flush at once (`auto_da_alloc`), and whose removal would wait for the disk.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind, Write as _};
@@ -11,12 +12,11 @@ use std::path::{Path, PathBuf};
 
 use airtight_sys::lock::{self, Lock, Patience};
 use airtight_sys::process;
-use serde_json::Value;
 
-use crate::record::Record;
+use crate::record::{Process, Record};
 use crate::report::Failure;
 
-const FILE: &str = "state.json";
+const FILE: &str = "state";
 const FIFO: &str = "start";
 /// A copy of the bundle's, as it was when the container was created: the bundle may change, the container does not.
 pub(crate) const CONFIG: &str = "config.json";
@@ -161,30 +161,29 @@ impl Home {
     }
 
     /// The first record, before anything else of the container exists.
-    pub(crate) fn begin(&self, record: &Record) -> io::Result<()> {
-        fs::copy(record.document.bundle.join(CONFIG), self.dir.join(CONFIG))?;
-        write_new(&self.dir.join(FILE), record.to_json().as_bytes())
+    pub(crate) fn begin(&self, record: &Record, config: &str) -> io::Result<()> {
+        write_new(&self.dir.join(CONFIG), config.as_bytes())?;
+        write_new(&self.dir.join(FILE), record.to_line().as_bytes())
     }
 
-    /// The record once the container's process is there. Whole or not at all.
-    pub(crate) fn record(&self, record: &Record) -> io::Result<()> {
-        let temporary = self.dir.join(".state.json");
-        write_new(&temporary, record.to_json().as_bytes())?;
-        fs::rename(temporary, self.dir.join(FILE))
+    /// Once the container's process is there.
+    pub(crate) fn add_process(&self, process: Process) -> io::Result<()> {
+        let mut file = fs::OpenOptions::new()
+            .append(true)
+            .open(self.dir.join(FILE))?;
+        // One write: a reader sees none of it or all of it.
+        file.write_all(process.to_line().as_bytes())
     }
 
     /// What is written; `None` where a runtime died before it wrote anything, and so before it made anything.
     pub(crate) fn read(&self) -> Result<Option<Record>, Failure> {
         let path = self.dir.join(FILE);
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Failure::io(&path.display().to_string(), &error)),
-        };
-        // Cut short: the same, as the first record is the only one that is written in place.
-        Ok(serde_json::from_slice::<Value>(&text)
-            .ok()
-            .and_then(|value| Record::from_json(&value)))
+        match fs::read_to_string(&path) {
+            // Cut short: the same.
+            Ok(text) => Ok(Record::from_lines(&text)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Failure::io(&path.display().to_string(), &error)),
+        }
     }
 
     /// The record of a container that others may ask about.

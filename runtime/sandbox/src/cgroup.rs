@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use airtight_plan::CgroupPlan;
+use airtight_sys::namespace::{self, Forked};
 use airtight_sys::open::open_beneath;
 use airtight_sys::poll::{Watch, poll};
 use airtight_sys::{Result, SysError, directory, signal};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::sched::CloneFlags;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::error::Cause;
@@ -29,9 +31,25 @@ const ROUND: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Cgroups {
     groups: Vec<Group>,
-    join: Vec<OwnedFd>,
+    joins: Joins,
     /// Removes them even if this process is killed.
     janitor: Option<Janitor>,
+}
+
+/// By what the child gets into its groups.
+#[derive(Debug, Default)]
+pub(crate) struct Joins {
+    /// The child writes `0` to each.
+    tasks: Vec<OwnedFd>,
+    /// The child is born in it.
+    unified: Option<Unified>,
+}
+
+#[derive(Debug)]
+struct Unified {
+    dir: OwnedFd,
+    /// For a kernel that refuses to have it born there.
+    procs: OwnedFd,
 }
 
 /// One directory of ours.
@@ -47,7 +65,7 @@ pub(crate) struct Group {
 pub(crate) fn make(plans: &[CgroupPlan], id: &str) -> std::result::Result<Cgroups, Cause> {
     let mut cgroups = Cgroups {
         groups: Vec::new(),
-        join: Vec::new(),
+        joins: Joins::default(),
         janitor: None,
     };
     for plan in plans {
@@ -65,19 +83,61 @@ pub(crate) fn make(plans: &[CgroupPlan], id: &str) -> std::result::Result<Cgroup
                 &format!("{}, {value:?}", path.display()),
             )?;
         }
-        let tasks = if plan.v2 { "cgroup.procs" } else { "tasks" };
-        cgroups
-            .join
-            .push(open_beneath(&group.dir, Path::new(tasks), OFlag::O_WRONLY)?);
+        let open = |file| open_beneath(&group.dir, Path::new(file), OFlag::O_WRONLY);
+        if plan.v2 {
+            let dir = group.dir.try_clone().map_err(|error| Cause::File {
+                path: plan.dir.clone(),
+                error,
+            })?;
+            cgroups.joins.add_v2(dir.into(), open("cgroup.procs")?);
+        } else {
+            cgroups.joins.add_v1(open("tasks")?);
+        }
     }
     Ok(cgroups)
 }
 
-/// In the child: enters every group. `0` is the writer itself, whatever its pid namespace.
-pub(crate) fn join(groups: &[OwnedFd]) -> Result<()> {
-    groups
-        .iter()
-        .try_for_each(|group| directory::write_value(group, b"0", "the tasks of a group, \"0\""))
+impl Joins {
+    /// `tasks` moves one thread, which is all that there is of a child, and waits for nothing.
+    pub(crate) fn add_v1(&mut self, tasks: OwnedFd) {
+        self.tasks.push(tasks);
+    }
+
+    /// `dir` is the group, `procs` its `cgroup.procs`. One hierarchy has one group.
+    pub(crate) fn add_v2(&mut self, dir: OwnedFd, procs: OwnedFd) {
+        self.unified = Some(Unified { dir, procs });
+    }
+
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        self.tasks.len() + usize::from(self.unified.is_some())
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Makes the child, in the group of v2 if there is one. `true`: it was born there.
+    pub(crate) fn clone(&self, namespaces: CloneFlags) -> Result<(Forked, bool)> {
+        if let Some(unified) = &self.unified
+            && let Ok(forked) = namespace::clone_into_cgroup(namespaces, unified.dir.as_fd())
+        {
+            return Ok((forked, true));
+        }
+        // What the group refuses, its `cgroup.procs` refuses too, and says better.
+        Ok((namespace::clone_into(namespaces)?, false))
+    }
+
+    /// In the child: enters every group that it was not `born` in. `0` is the writer itself, whatever its pid namespace.
+    pub(crate) fn enter(&self, born: bool) -> Result<()> {
+        let unified = self.unified.as_ref().filter(|_| !born);
+        self.tasks
+            .iter()
+            .chain(unified.map(|unified| &unified.procs))
+            .try_for_each(|group| {
+                directory::write_value(group, b"0", "the tasks of a group, \"0\"")
+            })
+    }
 }
 
 /// Removes groups that nobody holds: those of sandboxes whose supervisor and janitor were both killed. Returns their paths.
@@ -128,15 +188,14 @@ pub fn sweep(
 }
 
 impl Cgroups {
-    /// For [`join`].
-    pub(crate) fn join(&self) -> &[OwnedFd] {
-        &self.join
+    pub(crate) fn joins(&self) -> &Joins {
+        &self.joins
     }
 }
 
 impl Drop for Cgroups {
     fn drop(&mut self) {
-        self.join.clear();
+        self.joins.clear();
         match self.janitor.take() {
             // It has all that it needs, and when it has ended they are gone.
             Some(janitor) => janitor.finish(),

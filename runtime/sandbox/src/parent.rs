@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use airtight_plan::{IdMap, IdMaps, MapWriter, Namespace, ParentStep, Plan};
 use airtight_sys::directory::open_path_follow;
 use airtight_sys::mount::{self, Attributes};
-use airtight_sys::namespace::{self, Forked};
+use airtight_sys::namespace::Forked;
 use airtight_sys::socket::{seqpacket_pair, tcp_listen};
 use airtight_sys::{SysError, directory, open, process, signal};
 use nix::errno::Errno;
@@ -201,7 +201,12 @@ impl<'a> Parent<'a> {
     }
 
     fn clone_child(&mut self, namespaces: impl Iterator<Item = Namespace>) -> Result<(), Cause> {
-        match namespace::clone_into(flags(namespaces)).map_err(explain_clone)? {
+        let joins = self
+            .cgroups
+            .as_ref()
+            .map_or(&self.bundle.groups, Cgroups::joins);
+        let (forked, born) = joins.clone(flags(namespaces)).map_err(explain_clone)?;
+        match forked {
             Forked::Parent { child, pidfd } => {
                 self.child = Some(Process::new(child, pidfd));
                 self.leave_namespaces_of_children()?;
@@ -219,10 +224,11 @@ impl<'a> Parent<'a> {
                     plan: self.plan,
                     sock,
                     gate: self.gate.as_ref().map(Gate::control),
-                    cgroups: self
+                    joins: self
                         .cgroups
                         .as_ref()
-                        .map_or(&self.bundle.groups, Cgroups::join),
+                        .map_or(&self.bundle.groups, Cgroups::joins),
+                    born,
                     program: self.program.as_ref(),
                     timings: self.context.timings,
                     bundle: &self.bundle,

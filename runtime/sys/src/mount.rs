@@ -5,8 +5,9 @@
 mod filesystem;
 mod tree;
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
@@ -153,6 +154,28 @@ pub fn attach(mount: impl AsFd, target: impl AsFd) -> Result<()> {
     })
 }
 
+/// Attaches a detached mount over the directory of this name in `parent`; a link of that name is not followed.
+///
+/// # Errors
+/// `move_mount(2)`'s.
+pub fn attach_at(mount: impl AsFd, parent: impl AsFd, name: &OsStr) -> Result<()> {
+    let name = c_path(Path::new(name))?;
+    // SAFETY: both paths are live strings that end in NUL; the rest are integers.
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            mount.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            parent.as_fd().as_raw_fd(),
+            name.as_ptr(),
+            libc::MOVE_MOUNT_F_EMPTY_PATH,
+        )
+    };
+    unit_result(ret, "move_mount", || {
+        format!("{} over {name:?}", mount.as_fd().as_raw_fd())
+    })
+}
+
 /// A read-only overlay without an upper layer, at `target`; `lower` names directories relative to the working directory, highest first.
 /// `userxattr`: its marks are in `user.overlay.*`, which an unprivileged unpacker can write.
 ///
@@ -218,4 +241,9 @@ pub fn option(text: &str) -> Result<CString> {
 /// The kernel's flag words are unsigned where libc's constants are signed.
 const fn flag(value: libc::c_int) -> libc::c_uint {
     value.cast_unsigned()
+}
+
+fn c_path(path: &Path) -> Result<CString> {
+    CString::new(path.as_os_str().as_encoded_bytes())
+        .map_err(|_| SysError::new("mount", format!("{path:?}"), Errno::EINVAL))
 }

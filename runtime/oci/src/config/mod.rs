@@ -25,6 +25,14 @@ pub(crate) struct Parsed<T> {
     pub(crate) unknown: Vec<String>,
 }
 
+/// A bundle's config.json.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) parsed: Parsed<Config>,
+    /// What was parsed, to the letter: the file may be another by the time that it is copied.
+    pub(crate) text: String,
+}
+
 /// Of a config.json. What is larger is not one that anybody wrote.
 const MAX_CONFIG: u64 = 4 << 20;
 
@@ -32,18 +40,18 @@ const MAX_CONFIG: u64 = 4 << 20;
 ///
 /// # Errors
 /// What cannot be read, by file, or all that is wrong with it, by key.
-pub(crate) fn load(dir: &Path) -> Result<Parsed<Config>, Failure> {
-    let (mut parsed, asked) = read(dir)?;
-    parsed.value.root.path = root_at(&dir.join(asked))?;
-    Ok(parsed)
+pub(crate) fn load(dir: &Path) -> Result<Loaded, Failure> {
+    let (mut loaded, asked) = read(dir)?;
+    loaded.parsed.value.root.path = root_at(&dir.join(asked))?;
+    Ok(loaded)
 }
 
 /// As [`load`], but a root that is named below the bundle lies there, and is not the host's own.
 ///
 /// # Errors
 /// As [`load`].
-pub(crate) fn load_confined(dir: &Path) -> Result<Parsed<Config>, Failure> {
-    let (mut parsed, asked) = read(dir)?;
+pub(crate) fn load_confined(dir: &Path) -> Result<Loaded, Failure> {
+    let (mut loaded, asked) = read(dir)?;
     let named = dir.join(&asked);
     let root = root_at(&named)?;
     let problem = if asked.is_relative() && !root.starts_with(dir) {
@@ -51,18 +59,20 @@ pub(crate) fn load_confined(dir: &Path) -> Result<Parsed<Config>, Failure> {
     } else if root == Path::new("/") {
         "is the root of this host"
     } else {
-        parsed.value.root.path = root;
-        return Ok(parsed);
+        loaded.parsed.value.root.path = root;
+        return Ok(loaded);
     };
     Err(no_root(&named, problem.into()))
 }
 
 /// With the root's path as it is written, which is given besides.
-fn read(dir: &Path) -> Result<(Parsed<Config>, PathBuf), Failure> {
+fn read(dir: &Path) -> Result<(Loaded, PathBuf), Failure> {
     let path = dir.join("config.json");
-    let parsed = config(document(&path)?).map_err(|problems| Failure::Config { path, problems })?;
+    let text = text(&path)?;
+    let parsed =
+        config(object(&path, &text)?).map_err(|problems| Failure::Config { path, problems })?;
     let asked = parsed.value.root.path.clone();
-    Ok((parsed, asked))
+    Ok((Loaded { parsed, text }, asked))
 }
 
 fn root_at(path: &Path) -> Result<PathBuf, Failure> {
@@ -86,15 +96,26 @@ fn no_root(path: &Path, problem: String) -> Failure {
 
 /// The object in a file: a config.json, a process, resources.
 pub(crate) fn document(path: &Path) -> Result<Map<String, Value>, Failure> {
-    let fail = |problem: String| Failure::File {
+    object(path, &text(path)?)
+}
+
+fn text(path: &Path) -> Result<String, Failure> {
+    policy::read(path, MAX_CONFIG)
+        .map_err(|problem| no_document(path, problem.unwrap_or_else(|| "not found".into())))
+}
+
+fn object(path: &Path, text: &str) -> Result<Map<String, Value>, Failure> {
+    // Nesting is bounded by the parser, at 128.
+    serde_json::from_str(text)
+        .map_err(|error| no_document(path, format!("is not a JSON object: {error}")))
+}
+
+fn no_document(path: &Path, problem: String) -> Failure {
+    Failure::File {
         path: path.to_owned(),
         problem,
         fix: "name a file of JSON as the OCI runtime specification has it",
-    };
-    let text = policy::read(path, MAX_CONFIG)
-        .map_err(|problem| fail(problem.unwrap_or_else(|| "not found".into())))?;
-    // Nesting is bounded by the parser, at 128.
-    serde_json::from_str(&text).map_err(|error| fail(format!("is not a JSON object: {error}")))
+    }
 }
 
 /// Of one document.

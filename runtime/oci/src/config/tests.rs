@@ -111,7 +111,7 @@ fn a_bundle_is_loaded_with_its_root_found() {
         let config = json!({ "ociVersion": "1.2.0", "root": { "path": path } });
         std::fs::write(bundle.join("config.json"), config.to_string()).unwrap();
         load(&bundle)
-            .map(|parsed| parsed.value.root.path)
+            .map(|loaded| loaded.parsed.value.root.path)
             .map_err(|failure| failure.to_string().replace(bundle.to_str().unwrap(), "DIR"))
     };
     std::fs::create_dir(bundle.join("tree")).unwrap();

@@ -115,12 +115,12 @@ impl Parent<'_> {
     pub(super) fn join_groups(&mut self, places: &[GroupPlace], pid: i32) -> Result<(), Cause> {
         for place in places {
             if let Some(dir) = Dir::open_if_there(place)? {
-                let joins = if place.is_v2() && has_groups_below(&dir)? {
-                    of_process(place, pid)?.tasks(true)?
+                let dir = if place.is_v2() && has_groups_below(&dir)? {
+                    of_process(place, pid)?
                 } else {
-                    dir.tasks(place.is_v2())?
+                    dir
                 };
-                self.bundle.groups.push(joins);
+                dir.let_join(place.is_v2(), &mut self.bundle.groups)?;
             }
         }
         Ok(())

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use crate::cgroup::Joins;
 use airtight_plan::bundle::{BundleParentStep, Hook, NamespaceKind};
 use serde_json::{Value, json};
 
@@ -96,7 +97,7 @@ pub(crate) struct Side<'a> {
     pub(crate) pid_joined: bool,
     hooks: Vec<Hook>,
     /// Opened for the child to join.
-    pub(crate) groups: Vec<OwnedFd>,
+    pub(crate) groups: Joins,
     /// Taken back with this value, unless the container's process is on record.
     made: Option<groups::Made>,
     /// A caller's own filter, compiled.

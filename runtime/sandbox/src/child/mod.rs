@@ -19,16 +19,19 @@ use nix::errno::Errno;
 use nix::sched::CloneFlags;
 
 use crate::bundle::Side;
+use crate::cgroup::Joins;
+use crate::init;
 use crate::rendezvous::{self, Message};
 use crate::seccomp::Program;
-use crate::{cgroup, init};
 
 /// What the parent prepared.
 pub(crate) struct Inputs<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) sock: OwnedFd,
     pub(crate) gate: Option<&'a OwnedFd>,
-    pub(crate) cgroups: &'a [OwnedFd],
+    pub(crate) joins: &'a Joins,
+    /// In the group of v2 already.
+    pub(crate) born: bool,
     pub(crate) program: Option<&'a Program>,
     pub(crate) timings: bool,
     pub(crate) bundle: &'a Side<'a>,
@@ -130,7 +133,7 @@ impl Child<'_> {
     fn apply(&mut self, step: &ChildStep) -> Result<()> {
         match step {
             ChildStep::DieWithParent => process::die_with_parent()?,
-            ChildStep::JoinCgroups => cgroup::join(self.inputs.cgroups)?,
+            ChildStep::JoinCgroups => self.inputs.joins.enter(self.inputs.born)?,
             ChildStep::UnshareCgroup => namespace::unshare(CloneFlags::CLONE_NEWCGROUP)?,
             ChildStep::AwaitParent => {
                 self.sent = rendezvous::await_release(&self.inputs.sock)?.into_iter()

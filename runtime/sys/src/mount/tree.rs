@@ -6,7 +6,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
 
-use super::{fd_result, flag, unit_result};
+use super::{c_path, fd_result, flag, unit_result};
 use crate::error::{Result, SysError};
 
 /// What `mount_setattr(2)` changes: `MOUNT_ATTR_*` bits, and one of `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`, `MS_UNBINDABLE` or nothing.
@@ -41,6 +41,18 @@ pub fn copy_tree(at: impl AsFd, recursive: bool) -> Result<OwnedFd> {
         let kind = if recursive { "|AT_RECURSIVE" } else { "" };
         format!("OPEN_TREE_CLONE{kind}")
     })
+}
+
+/// [`copy_tree`] of a path of the host, whose links are followed; without the mounts below it.
+///
+/// # Errors
+/// As [`copy_tree`], and `ENOENT` where nothing is.
+pub fn clone_tree_at(path: &Path) -> Result<OwnedFd> {
+    let path = c_path(path)?;
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+    // SAFETY: the path is a live string that ends in NUL; the rest are integers.
+    let ret = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
+    fd_result(ret, "open_tree", || format!("{path:?}, OPEN_TREE_CLONE"))
 }
 
 /// Makes `change` on the mount whose root `mount` is, and with `user_namespace` sets the id map of that namespace (`MOUNT_ATTR_IDMAP`), which the kernel

@@ -14,6 +14,8 @@ use airtight_sys::{Result, SysError};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
+use crate::cgroup::Joins;
+
 const CGROUP_SUPER_MAGIC: i64 = 0x0027_e0eb;
 const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
 
@@ -56,7 +58,7 @@ impl Dir {
         Ok(Self { fd, path: shown })
     }
 
-    fn prove(&self, v2: bool) -> Result<()> {
+    pub(super) fn prove(&self, v2: bool) -> Result<()> {
         let want = if v2 {
             CGROUP2_SUPER_MAGIC
         } else {
@@ -108,9 +110,15 @@ impl Dir {
             .and_then(|text| number(text.trim())))
     }
 
-    /// By which a process joins: v1's `tasks` moves one thread, which is all that there is of a child, and waits for nothing.
-    pub(super) fn tasks(&self, v2: bool) -> Result<OwnedFd> {
-        self.file(if v2 { "cgroup.procs" } else { "tasks" }, OFlag::O_WRONLY)
+    /// A child gets into this group by `joins`.
+    pub(super) fn let_join(&self, v2: bool, joins: &mut Joins) -> Result<()> {
+        if v2 {
+            let dir = self.file(".", OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+            joins.add_v2(dir, self.file("cgroup.procs", OFlag::O_WRONLY)?);
+        } else {
+            joins.add_v1(self.file("tasks", OFlag::O_WRONLY)?);
+        }
+        Ok(())
     }
 
     /// Groups below this one.

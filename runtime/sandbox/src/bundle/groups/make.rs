@@ -1,8 +1,8 @@
 //! Making groups. What was made is removed again when one of them fails, or a later step of the launch; what was there before stays.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::OwnedFd;
 use std::path::{Component, Path};
+use std::rc::Rc;
 
 use airtight_plan::bundle::{BundleGroup, GroupPlan};
 use airtight_sys::bpf::{self, Insn};
@@ -13,17 +13,20 @@ use nix::sys::stat::{Mode, mkdirat};
 use super::dir::{Dir, there};
 use super::remove::remove_soon;
 use super::{freezer, settings};
+use crate::cgroup::Joins;
 use crate::error::Cause;
+
+/// As all groups are: who may read its statistics is its parent's matter.
+const MODE: Mode = Mode::from_bits_truncate(0o755);
 
 /// All groups of a plan. Dropped before [`Made::keep`], it takes back what was not there before.
 #[derive(Debug, Default)]
 pub(in crate::bundle) struct Made {
-    /// For the child to write `0` to.
-    pub(super) joins: Vec<OwnedFd>,
+    pub(super) joins: Joins,
     /// Beside those of the plan.
     pub(super) warnings: Vec<String>,
     /// Directories that were not there before, in the order of their making: the parent, and the name in it.
-    new: Vec<(Dir, OsString)>,
+    new: Vec<(Rc<Dir>, OsString)>,
 }
 
 pub(super) fn make(plan: &GroupPlan) -> Result<Made, Cause> {
@@ -31,7 +34,7 @@ pub(super) fn make(plan: &GroupPlan) -> Result<Made, Cause> {
     for group in &plan.groups {
         let done = made.group(group);
         match done {
-            Ok(join) => made.joins.push(join),
+            Ok(()) => {}
             Err(cause) => without(group, cause)?,
         }
     }
@@ -74,8 +77,39 @@ fn without(group: &BundleGroup, cause: Cause) -> Result<(), Cause> {
 }
 
 impl Made {
-    fn group(&mut self, group: &BundleGroup) -> Result<OwnedFd, Cause> {
-        let mut dir = Dir::mount(&group.place)?;
+    fn group(&mut self, group: &BundleGroup) -> Result<(), Cause> {
+        let mount = Rc::new(Dir::mount(&group.place)?);
+        match self.at_once(group, &mount)? {
+            Some(dir) => Ok(dir.let_join(false, &mut self.joins)?),
+            None => self.by_names(group, mount),
+        }
+    }
+
+    /// A new group of v1 whose parent is there and gives it nothing: one call makes it. No hierarchy holds links, and what else may be mounted on the
+    /// way is seen in what is opened then.
+    fn at_once(&mut self, group: &BundleGroup, mount: &Rc<Dir>) -> Result<Option<Dir>, Cause> {
+        let place = &group.place;
+        let plain = place
+            .dir
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)));
+        if !plain || place.is_v2() || !group.inherit.is_empty() {
+            return Ok(None);
+        }
+        match mkdirat(mount.as_ref(), &place.dir, MODE) {
+            Ok(()) => {}
+            // There already, or its parent is not, or it has no name: all that is seen name by name.
+            Err(_) => return Ok(None),
+        }
+        self.new.push((mount.clone(), place.dir.clone().into()));
+        let dir = mount.below(&place.dir)?;
+        dir.prove(false)?;
+        self.fill(group, mount, &dir)?;
+        Ok(Some(dir))
+    }
+
+    fn by_names(&mut self, group: &BundleGroup, mount: Rc<Dir>) -> Result<(), Cause> {
+        let mut dir = mount;
         let mut names = group.place.dir.components().peekable();
         let mut existed = true;
         while let Some(name) = names.next() {
@@ -88,7 +122,7 @@ impl Made {
             };
             enable(&dir, &group.controllers)?;
             existed = !self.directory(&dir, name)?;
-            let below = dir.below(Path::new(name))?;
+            let below = Rc::new(dir.below(Path::new(name))?);
             if names.peek().is_some() {
                 // From the top down: a child takes no more than its parent has.
                 inherit(&group.inherit, &dir, &below)?;
@@ -107,18 +141,15 @@ impl Made {
                 Errno::EINVAL,
             )));
         }
-        Ok(dir.tasks(group.place.is_v2())?)
+        Ok(dir.let_join(group.place.is_v2(), &mut self.joins)?)
     }
 
     /// `true`: made just now.
-    fn directory(&mut self, parent: &Dir, name: &OsStr) -> Result<bool, Cause> {
-        // As all groups are: who may read its statistics is its parent's matter.
-        let mode = Mode::from_bits_truncate(0o755);
-        match mkdirat(parent, name, mode) {
+    fn directory(&mut self, parent: &Rc<Dir>, name: &OsStr) -> Result<bool, Cause> {
+        match mkdirat(parent.as_ref(), name, MODE) {
             Ok(()) => {
                 // Kept open, since the whole is taken back below what it was made in.
-                self.new
-                    .push((parent.below(Path::new("."))?, name.to_owned()));
+                self.new.push((parent.clone(), name.to_owned()));
                 Ok(true)
             }
             Err(Errno::EEXIST) => Ok(false),

@@ -111,7 +111,7 @@ fn privileged_groups_are_made_filled_inhabited_and_removed() {
     }
     let (own, plan) = planned("whole", &limits(), &found);
     let made = make::make(&plan).unwrap();
-    assert_eq!(made.joins.len(), plan.groups.len());
+    assert_eq!(made.joins.count(), plan.groups.len());
     made.keep();
     for (controller, file, want) in [
         ("memory", "memory.limit_in_bytes", "67108864"),
@@ -399,7 +399,7 @@ fn privileged_v2_alone_is_made_frozen_counted_and_killed() {
     assert!(found.v1.is_empty(), "{found:?}");
     let (own, plan) = planned("v2", &Resources::default(), &found);
     let made = make::make(&plan).unwrap();
-    assert_eq!(made.joins.len(), 1);
+    assert_eq!(made.joins.count(), 1);
     made.keep();
     let mut child = inhabited(&own.0);
     let pid = i32::try_from(child.id()).unwrap();

@@ -66,6 +66,14 @@ pub(super) fn find(root: &OwnedFd, path: &Path, links: Links, missing: Missing) 
                 });
             }
             Err(SysError {
+                errno: Errno::ENOENT,
+                ..
+            }) if missing == Missing::Directory => {
+                if let Some(place) = make_last(root, relative)? {
+                    return Ok(place);
+                }
+            }
+            Err(SysError {
                 errno: Errno::ELOOP | Errno::ENOENT,
                 ..
             }) => {}
@@ -88,6 +96,32 @@ pub(super) fn find(root: &OwnedFd, path: &Path, links: Links, missing: Missing) 
         path,
         made: walk.made,
     })
+}
+
+/// A directory of which only the last name is missing, and whose way there has no link. `None`: it is none such.
+fn make_last(root: &OwnedFd, path: &Path) -> Result<Option<Place>> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok(None);
+    };
+    let opened = if parent.as_os_str().is_empty() {
+        None
+    } else {
+        match open::open_beneath(root, parent, OFlag::O_PATH) {
+            Ok(parent) => Some(parent),
+            Err(_) => return Ok(None),
+        }
+    };
+    let parent = opened.as_ref().unwrap_or(root);
+    make(parent, name, false)?;
+    // Looked at anew: what is there now may be another's, and a link is not followed.
+    match open::open_beneath(parent, Path::new(name), OFlag::O_PATH) {
+        Ok(fd) => Ok(Some(Place {
+            fd,
+            path: path.components().collect(),
+            made: true,
+        })),
+        Err(_) => Ok(None),
+    }
 }
 
 /// As [`find`], but `None` for what is not there.

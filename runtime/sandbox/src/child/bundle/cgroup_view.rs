@@ -3,6 +3,7 @@
 //! v2: the one tree, from the container's own group down. v1: a small tmpfs with a directory for each hierarchy, named as on the host, in which the container's own group is; and
 //! a link for each controller that shares a hierarchy. On a host that has both, the hierarchies of v1, since those have the controllers.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use airtight_plan::bundle::{BundleParentStep, BundleStep, MountStep, NamespaceKi
 use airtight_plan::{ChildStep, ParentStep};
 use airtight_sys::directory::{self, open_path_follow};
 use airtight_sys::mount::{self, Change};
-use airtight_sys::{SysError, process};
+use airtight_sys::{SysError, open, process};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
@@ -53,13 +54,7 @@ impl Child<'_> {
         let place = self.place(&step.destination, Links::Follow, Missing::Directory)?;
         // Attached before it is filled: before 6.15 the kernel attaches nothing below a detached mount.
         mount::attach(&top, &place.fd)?;
-        let own = self.has_cgroup_namespace();
-        for hierarchy in self.hierarchies()? {
-            let tree = if own {
-                own_hierarchy(&hierarchy)?
-            } else {
-                mount::clone_tree(open_path_follow(&hierarchy.group, OFlag::O_PATH)?)?
-            };
+        for (hierarchy, tree) in self.trees()? {
             let mut set = bits;
             if read_only {
                 set |= libc::MOUNT_ATTR_RDONLY;
@@ -69,8 +64,9 @@ impl Child<'_> {
                 ..Change::default()
             };
             mount::change(&tree, &change, None)?;
-            let point = directory::make_directory(&top, Path::new(&hierarchy.name), 0o755)?;
-            mount::attach(&tree, &point)?;
+            // The file system is ours, and nobody is in it yet.
+            open::mkdir(&top, OsStr::new(&hierarchy.name), 0o755)?;
+            mount::attach_at(&tree, &top, OsStr::new(&hierarchy.name))?;
             link_controllers(&top, &hierarchy)?;
         }
         if read_only {
@@ -130,8 +126,9 @@ impl Child<'_> {
             .flatten()
     }
 
-    /// The container's groups as the plan has them, and, where they are not there (a caller that may not make any), those that this process is in.
-    fn hierarchies(&self) -> Result<Vec<Hierarchy>> {
+    /// What is shown of each hierarchy, not attached yet: the container's groups as the plan has them, and, where they are not there (a caller that may not
+    /// make any), those that this process is in.
+    fn trees(&self) -> Result<Vec<(Hierarchy, OwnedFd)>> {
         let planned: Vec<_> = self
             .groups()
             .filter(|group| !group.place.is_v2())
@@ -141,16 +138,22 @@ impl Child<'_> {
                 group: group.place.mount.join(&group.place.dir),
             })
             .collect();
-        if !planned.is_empty() && planned.iter().all(|one| one.group.is_dir()) {
-            return Ok(planned);
+        let own = self.has_cgroup_namespace();
+        let there = !planned.is_empty() && (!own || planned.iter().all(|one| one.group.is_dir()));
+        if there {
+            match tree_of_each(planned, own) {
+                Err(Failure::Sys(SysError {
+                    errno: Errno::ENOENT,
+                    ..
+                })) => {}
+                trees => return trees,
+            }
         }
         let read = |path: &str| {
             fs::read_to_string(path).map_err(|error| Failure::Said(format!("{path}: {error}")))
         };
-        Ok(own_hierarchies(
-            &read("/proc/self/mountinfo")?,
-            &read("/proc/self/cgroup")?,
-        ))
+        let found = own_hierarchies(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?);
+        tree_of_each(found, own)
     }
 
     fn has_cgroup_namespace(&self) -> bool {
@@ -163,6 +166,19 @@ impl Child<'_> {
                     if namespaces.iter().any(|join| join.kind == NamespaceKind::Cgroup))
             })
     }
+}
+
+fn tree_of_each(all: Vec<Hierarchy>, own: bool) -> Result<Vec<(Hierarchy, OwnedFd)>> {
+    let tree = |hierarchy: &Hierarchy| {
+        if own {
+            own_hierarchy(hierarchy)
+        } else {
+            Ok(mount::clone_tree_at(&hierarchy.group)?)
+        }
+    };
+    all.into_iter()
+        .map(|hierarchy| tree(&hierarchy).map(|tree| (hierarchy, tree)))
+        .collect()
 }
 
 /// In a cgroup namespace a mount of the hierarchy begins at the namespace's own group.

@@ -12,6 +12,7 @@ use crate::document::{self, BaseDocuments, StoredLayer};
 use crate::entries::Entries;
 use crate::error::{BuildError, MAX_EPOCH, Problem, SpecError};
 use crate::file::MAX_FILE;
+use crate::ledger::{LEDGER_TYPE, Ledger};
 use crate::plan::{host_machine, plan};
 use crate::spec::{Base, BuildSpec, MAX_LAYERS, parse};
 
@@ -67,6 +68,8 @@ pub struct Built {
     pub size: u64,
     /// Without the base's.
     pub layers: Vec<BuiltLayer>,
+    /// Whether it is kept why each file is there: not of millions of files.
+    pub explained: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -128,6 +131,7 @@ pub fn build(request: &BuildRequest, store: &Store) -> Result<Built, BuildError>
         built.push(layer);
     }
     let image = finish(&spec, base.as_ref(), &built, epoch, store)?;
+    let explained = explain(base.as_ref(), built.iter().zip(&layers), &image, store)?;
     let name = request.tag.clone().unwrap_or_else(|| spec.name.clone());
     store.tag(&name, &image.manifest)?;
     cache.keep()?;
@@ -140,7 +144,28 @@ pub fn build(request: &BuildRequest, store: &Store) -> Result<Built, BuildError>
         name,
         size: image.size,
         layers: built,
+        explained,
     })
+}
+
+/// Why each file is there, beside the image. Before the name, so that who sees the name can ask.
+fn explain<'a>(
+    base: Option<&Image>,
+    layers: impl Iterator<Item = (&'a BuiltLayer, &'a Entries)>,
+    image: &Stored,
+    store: &Store,
+) -> Result<bool, BuildError> {
+    let below = match base {
+        Some(base) => store.attached(&base.digest, LEDGER_TYPE)?,
+        None => None,
+    };
+    let below = below.map(|bytes| Ledger::parse(&bytes)).transpose()?;
+    let layers = layers.map(|(built, entries)| (built.name.as_str(), &built.diff_id, entries));
+    let Some(ledger) = Ledger::of(below.as_ref(), layers).bounded_json() else {
+        return Ok(false);
+    };
+    store.attach(&image.manifest, LEDGER_TYPE, ledger.as_bytes())?;
+    Ok(true)
 }
 
 fn read(file: &Path) -> Result<String, SpecError> {

@@ -2,8 +2,7 @@
 //! believed, and a file costs no more than its headers, its dynamic section and its strings.
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{Read as _, Seek as _};
+use std::io::{Read, Seek};
 use std::os::unix::ffi::OsStrExt as _;
 
 use object::elf;
@@ -54,7 +53,7 @@ pub(crate) enum Kind {
 }
 
 /// Looks at an open file. The error says what is malformed.
-pub(crate) fn inspect(mut file: File) -> Result<Kind, String> {
+pub(crate) fn inspect(mut file: impl Read + Seek) -> Result<Kind, String> {
     let mut start = [0_u8; 256];
     let length = read_up_to(&mut file, &mut start)?;
     let start = &start[..length];
@@ -81,7 +80,7 @@ pub(crate) fn inspect(mut file: File) -> Result<Kind, String> {
     }
 }
 
-fn read_up_to(file: &mut File, buffer: &mut [u8]) -> Result<usize, String> {
+fn read_up_to(file: &mut impl Read, buffer: &mut [u8]) -> Result<usize, String> {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match file.read(rest) {

@@ -38,10 +38,12 @@ mod document;
 mod elf;
 mod entries;
 mod error;
+mod explain;
 mod file;
 mod generate;
 mod generator;
 mod glob;
+mod ledger;
 mod library;
 mod objects;
 mod origin;
@@ -56,7 +58,13 @@ mod write;
 
 pub use build::{BuildRequest, Built, BuiltLayer, LayerState, Progress, build};
 pub use error::{BuildError, SpecError};
+pub use explain::{
+    Change, ConfigChange, Diff, ExplainError, FileChange, FileState, Finding, Group, IgnoreRule,
+    LayerName, Level, LintReport, PackageChange, Part, RULES, Rule, Sizes, Step, Why, diff, lint,
+    sarif, why,
+};
 pub use generator::Generator;
+pub use ledger::{Because, LEDGER_TYPE, Ledger, LedgerError, ReasonKind};
 pub use path::ImagePath;
 pub use settings::{Config, User};
 pub use spec::{Base, BuildSpec, Closure, Copy, CopyFrom, Layer, parse};

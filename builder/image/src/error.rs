@@ -72,7 +72,7 @@ impl Error {
         }
     }
 
-    pub(crate) fn refused(
+    pub fn refused(
         what: impl ToString,
         problem: impl Into<String>,
         fix: impl Into<String>,

@@ -11,6 +11,7 @@ mod args;
 mod ask;
 mod build;
 mod doctor;
+mod explain;
 mod format;
 mod images;
 mod launch;
@@ -61,6 +62,9 @@ fn command(mut timings: Timings) -> Result<ExitCode, Failure> {
         Command::Build(args) => build::run(&args, &open()?)?,
         Command::Images(args) => images::list(&args, &open()?)?,
         Command::Inspect(args) => images::inspect(&args, &open()?)?,
+        Command::Why(args) => explain::why(&args, &open()?)?,
+        Command::Diff(args) => return explain::diff(&args, &open()?),
+        Command::Lint(args) => return explain::lint(&args, open),
         Command::Rm(args) => images::remove(&args, &open()?)?,
         Command::Gc(args) => images::gc(&args, &open()?)?,
         Command::Import(args) => images::import(&args, &open()?)?,

@@ -41,6 +41,8 @@ pub(crate) enum Failure {
     Image(#[from] airtight_image::Error),
     #[error(transparent)]
     Build(#[from] airtight_build::BuildError),
+    #[error(transparent)]
+    Explain(#[from] airtight_build::ExplainError),
     #[error("cannot write to stdout")]
     Output(#[source] io::Error),
 }

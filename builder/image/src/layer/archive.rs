@@ -37,6 +37,8 @@ pub(super) struct Entry {
     pub(super) gid: u64,
     pub(super) mtime: i64,
     pub(super) size: u64,
+    /// It has file capabilities (`security.capability`).
+    pub(super) capability: bool,
 }
 
 /// What the headers before an entry said of it.
@@ -47,6 +49,7 @@ struct Extended {
     uid: Option<u64>,
     gid: Option<u64>,
     size: Option<u64>,
+    capability: bool,
 }
 
 /// Calls `each` for every entry of the archive, with the content of a file.
@@ -143,6 +146,7 @@ fn parse_pax(mut bytes: &[u8], into: &mut Extended) -> Result<()> {
             b"uid" => into.uid = Some(number(value).ok_or_else(bad)?),
             b"gid" => into.gid = Some(number(value).ok_or_else(bad)?),
             b"size" => into.size = Some(number(value).ok_or_else(bad)?),
+            b"SCHILY.xattr.security.capability" => into.capability = true,
             _ if key.starts_with(b"GNU.sparse") => {
                 return Err(Error::refused(
                     "layer",
@@ -211,6 +215,7 @@ fn entry(header: &tar::Header, extended: Extended) -> Result<Entry> {
             .map_or_else(|| header.gid().map_err(malformed), Ok)?,
         mtime: i64::try_from(header.mtime().map_err(malformed)?).unwrap_or(0),
         size,
+        capability: extended.capability,
     })
 }
 

@@ -1,11 +1,14 @@
 //! Layers: tar archives, written the same way every time, and unpacked without trust.
 
 mod archive;
+mod listing;
 mod program;
 mod unpack;
 mod write;
 
 pub use archive::{MAX_DEPTH, MAX_PATH};
+pub(crate) use listing::list;
+pub use listing::{Member, MemberKind};
 pub use unpack::{Limits, Unpacked, unpack};
 pub use write::LayerWriter;
 

@@ -12,7 +12,7 @@ use crate::descriptor::Descriptor;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
 use crate::image::{Compression, Image, compression};
-use crate::layer::{Limits, unpack};
+use crate::layer::{Limits, Member, list, unpack};
 
 /// Above what gzip can reach at all (1,032), or an honest layer of zeros would be built and not run. zstd reaches 30 times that, which only a bomb does.
 const MAX_RATIO: u64 = 1100;
@@ -75,6 +75,25 @@ impl Store {
             }
         }
         Ok(programs)
+    }
+
+    /// Calls `each` for every entry of the image's layers, lowest first, with the layer's place and the content of a file. Nothing is unpacked; what
+    /// was told of a layer holds when the call succeeds, since only then all of it was held against its digests.
+    ///
+    /// # Errors
+    /// A blob that is not what it should be, a layer that holds what none may; what `each` returns.
+    pub fn read_layers(
+        &self,
+        image: &Image,
+        mut each: impl FnMut(usize, Member, &mut dyn Read) -> Result<()>,
+    ) -> Result<()> {
+        let mut budget = Budget::default();
+        for (index, (descriptor, diff)) in image.layers().iter().enumerate() {
+            self.read_plain(descriptor, diff, &mut budget, |plain| {
+                list(plain, |member, content| each(index, member, content))
+            })?;
+        }
+        Ok(())
     }
 
     /// Keeps the image's trees while the value lives. From here on gc need not wait for us.

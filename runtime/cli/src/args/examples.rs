@@ -43,6 +43,25 @@ Examples:
   airtight inspect shop/api
   airtight inspect --json oci:out/api:1.2 | jq .config.config.Entrypoint";
 
+pub(super) const WHY: &str = "\
+Examples:
+  airtight why shop/api                           what is in it, by reason
+  airtight why shop/api /usr/lib/x86_64-linux-gnu/libssl.so.3
+  airtight why --json oci:out/api:1.2 /etc/passwd | jq -r '.chain[].says'";
+
+pub(super) const DIFF: &str = "\
+Examples:
+  airtight diff shop/api:1.1 shop/api:1.2
+  airtight diff --exit-code oci:old oci:new
+  airtight diff --json shop/api:1.1 shop/api:1.2 | jq '.packages'";
+
+pub(super) const LINT: &str = "\
+Examples:
+  airtight lint shop/api
+  airtight lint --fail-on warning --ignore shell:/bin/sh tools
+  airtight lint --sarif oci:out/api:1.2 > airtight.sarif
+  airtight lint --rules";
+
 pub(super) const RM: &str = "\
 Examples:
   airtight rm shop/api:1.1

@@ -2,6 +2,7 @@
 
 mod build;
 mod examples;
+mod explain;
 mod launch;
 mod registry;
 mod store;
@@ -12,6 +13,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Parser, Subcommand};
 
 pub(crate) use build::BuildArgs;
+pub(crate) use explain::{DiffArgs, FailOn, LintArgs, WhyArgs};
 pub(crate) use launch::{LaunchArgs, PlanArgs, RunArgs};
 pub(crate) use registry::{CopyArgs, PullArgs, PushArgs, RegistryArgs};
 pub(crate) use store::{
@@ -53,6 +55,9 @@ pub(crate) enum Command {
     Plan(Box<PlanArgs>),
     Images(ImagesArgs),
     Inspect(InspectArgs),
+    Why(WhyArgs),
+    Diff(DiffArgs),
+    Lint(LintArgs),
     Rm(RmArgs),
     Gc(GcArgs),
     Import(ImportArgs),

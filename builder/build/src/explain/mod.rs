@@ -1,0 +1,43 @@
+//! What can be said of an image that is at rest: why a file is in it, how two differ, what in one should not be. Read from verified blobs; nothing
+//! is unpacked, launched or changed.
+
+mod contents;
+mod diff;
+mod dpkg;
+mod lint;
+mod reasons;
+mod sarif;
+mod scan;
+mod why;
+
+pub use diff::{
+    Change, ConfigChange, Diff, FileChange, FileState, Group, PackageChange, Sizes, diff,
+};
+pub use lint::{Finding, IgnoreRule, Level, LintReport, RULES, Rule, lint};
+pub use sarif::sarif;
+pub use why::{LayerName, Part, Step, Why, why};
+
+use airtight_image::{Image, Store};
+
+use crate::ledger::{LEDGER_TYPE, Ledger, LedgerError};
+
+/// Why an image cannot be explained.
+#[derive(Debug, thiserror::Error)]
+pub enum ExplainError {
+    #[error(transparent)]
+    Image(#[from] airtight_image::Error),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error("{path}: is not in the image\n  fix: {fix}")]
+    Absent { path: String, fix: String },
+    #[error("`{path}`: {problem}\n  fix: write a path of the image, like /usr/bin/app")]
+    Path { path: String, problem: &'static str },
+}
+
+/// What the image's builder kept of its reasons.
+fn ledger(store: &Store, image: &Image) -> Result<Option<Ledger>, ExplainError> {
+    let Some(bytes) = store.attached(&image.digest, LEDGER_TYPE)? else {
+        return Ok(None);
+    };
+    Ok(Some(Ledger::parse(&bytes)?))
+}

@@ -1,0 +1,257 @@
+//! A ledger of what was just built, on what the base's ledger says.
+
+use std::collections::{BTreeMap, HashMap};
+
+use airtight_image::DiffId;
+
+use super::{Because, LayerLedger, Ledger, MAX_LEDGER, ReasonKind, shown};
+use crate::entries::Entries;
+use crate::origin::{Origin, Reason};
+
+/// Reasons by what they say, numbered as they come.
+#[derive(Debug, Default)]
+struct Numbered {
+    by_reason: HashMap<Because, u32>,
+}
+
+impl Numbered {
+    fn of(&mut self, reason: Because) -> u32 {
+        let next = u32::try_from(self.by_reason.len()).unwrap_or(u32::MAX);
+        *self.by_reason.entry(reason).or_insert(next)
+    }
+
+    /// The reasons in order, and for each number of before its place there.
+    fn sorted(self) -> (Vec<Because>, Vec<u32>) {
+        let mut all: Vec<(Because, u32)> = self.by_reason.into_iter().collect();
+        all.sort();
+        let mut places = vec![0; all.len()];
+        let mut reasons = Vec::with_capacity(all.len());
+        for (place, (reason, number)) in all.into_iter().enumerate() {
+            let number = usize::try_from(number).unwrap_or(usize::MAX);
+            if let Some(slot) = places.get_mut(number) {
+                *slot = u32::try_from(place).unwrap_or(u32::MAX);
+            }
+            reasons.push(reason);
+        }
+        (reasons, places)
+    }
+}
+
+impl Ledger {
+    /// Of layers in their order. `base` is what the base's own ledger says of those below.
+    pub(crate) fn of<'a>(
+        base: Option<&Self>,
+        layers: impl IntoIterator<Item = (&'a str, &'a DiffId, &'a Entries)>,
+    ) -> Self {
+        let mut numbered = Numbered::default();
+        let mut ledger = Vec::new();
+        for layer in base.iter().flat_map(|base| &base.layers) {
+            let mut layer = layer.clone();
+            layer.inherited = true;
+            for number in layer.files.values_mut().flat_map(BTreeMap::values_mut) {
+                let at = usize::try_from(*number).unwrap_or(usize::MAX);
+                // Checked when it was read.
+                if let Some(reason) = base.and_then(|base| base.reasons.get(at)) {
+                    *number = numbered.of(reason.clone());
+                }
+            }
+            ledger.push(layer);
+        }
+        for (name, diff_id, entries) in layers {
+            let mut files: BTreeMap<String, BTreeMap<String, u32>> = BTreeMap::new();
+            for (path, entry) in entries.iter() {
+                let (Some(parent), Some(name)) = (path.parent(), path.name()) else {
+                    continue;
+                };
+                let reason = Because::of(&entry.origin, &shown(path.as_path()));
+                let number = numbered.of(reason);
+                files
+                    .entry(shown(parent.as_path()))
+                    .or_default()
+                    .insert(shown(name.as_ref()), number);
+            }
+            ledger.push(LayerLedger {
+                diff_id: diff_id.clone(),
+                files,
+                inherited: false,
+                name: name.to_owned(),
+            });
+        }
+        let (reasons, places) = numbered.sorted();
+        for layer in &mut ledger {
+            for number in layer.files.values_mut().flat_map(BTreeMap::values_mut) {
+                let at = usize::try_from(*number).unwrap_or(usize::MAX);
+                *number = places.get(at).copied().unwrap_or_default();
+            }
+        }
+        Self {
+            format: 1,
+            layers: ledger,
+            reasons,
+        }
+    }
+
+    /// The form that it is stored in; `None` if it is more than a store takes.
+    pub(crate) fn bounded_json(&self) -> Option<String> {
+        Some(self.json()).filter(|text| text.len() <= MAX_LEDGER)
+    }
+}
+
+impl Because {
+    /// Why what lies at `path` is there.
+    pub(crate) fn of(origin: &Origin, path: &str) -> Self {
+        let mut because = Self {
+            by: None,
+            from: None,
+            generator: None,
+            key: origin.key.to_string(),
+            kind: ReasonKind::LeadsTo,
+            package: None,
+            program: None,
+            slice: None,
+            source: None,
+            to: None,
+            version: None,
+        };
+        let text = |text: &std::sync::Arc<str>| Some(text.to_string());
+        let list = |by: &[std::sync::Arc<str>]| Some(by.iter().map(ToString::to_string).collect());
+        match &origin.reason {
+            Reason::Declared { source } => {
+                let (from, to) = without_common_end(source, path);
+                because.kind = ReasonKind::Declared;
+                (because.from, because.to) = (Some(from), Some(to));
+            }
+            Reason::Package {
+                package,
+                version,
+                slice,
+            } => {
+                because.kind = ReasonKind::Package;
+                (because.package, because.version) = (text(package), text(version));
+                because.slice = slice.as_ref().and_then(text);
+            }
+            Reason::Needed { source, by } => {
+                because.kind = ReasonKind::Needed;
+                (because.source, because.by) = (text(source), list(by));
+            }
+            Reason::Linked { to, by } => {
+                because.kind = ReasonKind::Linked;
+                (because.to, because.by) = (text(to), list(by));
+            }
+            Reason::Interpreter { source, program } => {
+                because.kind = ReasonKind::Interpreter;
+                (because.source, because.program) = (text(source), text(program));
+            }
+            Reason::Generated { generator, source } => {
+                because.kind = ReasonKind::Generated;
+                because.generator = text(generator);
+                if let Some(source) = source {
+                    let (from, to) = without_common_end(source, path);
+                    (because.from, because.to) = (Some(from), Some(to));
+                }
+            }
+            // Whatever it leads to is beside it in the ledger.
+            Reason::LeadsTo { .. } => {}
+        }
+        because
+    }
+}
+
+/// Both without the names at their ends that they share: all files of one copied tree have the same two beginnings, and so one reason.
+fn without_common_end(source: &str, path: &str) -> (String, String) {
+    let (mut from, mut to) = (source, path);
+    loop {
+        let last = |text: &'_ str| text.rfind('/').map_or(0, |slash| slash + 1);
+        let (source_name, path_name) = (&from[last(from)..], &to[last(to)..]);
+        if source_name.is_empty() || source_name != path_name {
+            break;
+        }
+        from = above(from);
+        to = above(to);
+    }
+    (from.to_owned(), to.to_owned())
+}
+
+/// The directory of a path; of one name, nothing.
+fn above(path: &str) -> &str {
+    match path.rfind('/') {
+        Some(0) => "/",
+        Some(slash) => &path[..slash],
+        None => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entries::{Content, Entry, EntryKind};
+    use crate::path::ImagePath;
+
+    #[test]
+    fn files_of_one_tree_have_one_reason_and_their_sources_can_be_told() {
+        for (source, path, want) in [
+            ("dist/api", "/bin/api", ("dist", "/bin")),
+            ("tree", "/srv", ("tree", "/srv")),
+            ("tree/a/b", "/srv/a/b", ("tree", "/srv")),
+            ("srv/a", "/srv/a", ("", "/")),
+            ("/usr/share/x", "/usr/share/x", ("/", "/")),
+            ("/etc/a", "/b", ("/etc/a", "/b")),
+        ] {
+            let origin = Origin::declared(&"k".into(), source.as_ref());
+            let because = Because::of(&origin, path);
+            let got = (
+                because.from.as_deref().unwrap(),
+                because.to.as_deref().unwrap(),
+            );
+            assert_eq!(got, want, "{source}");
+            assert_eq!(because.source_of(path).unwrap(), source);
+        }
+    }
+
+    #[test]
+    fn a_ledger_comes_back_as_it_was_written_and_a_base_s_is_taken_over() {
+        let (mut base, mut own) = (Entries::default(), Entries::default());
+        let entry = |origin: &Origin| Entry {
+            kind: EntryKind::File {
+                content: Content::Generated(b"x".as_slice().into()),
+                length: 1,
+                executable: false,
+            },
+            origin: origin.clone(),
+        };
+        let path = |text: &str| ImagePath::parse(text).unwrap();
+        let needed = Origin {
+            key: "layer[0].closure[0]".into(),
+            reason: Reason::Needed {
+                source: "/usr/lib/liba.so".into(),
+                by: ["libb.so".into(), "/bin/api".into()].into(),
+            },
+        };
+        let declared = Origin::declared(&"layer[0].copy[0]".into(), "z/x".as_ref());
+        base.insert(path("/lib/liba.so"), entry(&needed)).unwrap();
+        own.insert(path("/x"), entry(&declared)).unwrap();
+        own.insert(path("/y"), entry(&Origin::generated("g", "passwd", None)))
+            .unwrap();
+        let diff = |text: &str| DiffId(airtight_image::Digest::of(text.as_bytes()));
+        let below = Ledger::of(None, [("base", &diff("base"), &base)]);
+        let ledger = Ledger::of(Some(&below), [("app", &diff("app"), &own)]);
+        assert_eq!(Ledger::parse(ledger.json().as_bytes()).unwrap(), ledger);
+        let lower = ledger.layer(&diff("base")).unwrap();
+        assert!(lower.inherited);
+        let because = ledger.reason(lower, "/lib/liba.so".as_ref()).unwrap();
+        assert_eq!(because.by.as_ref().unwrap(), &["libb.so", "/bin/api"]);
+        let upper = ledger.layer(&diff("app")).unwrap();
+        assert_eq!(
+            ledger
+                .reason(upper, "/x".as_ref())
+                .unwrap()
+                .source_of("/x")
+                .unwrap(),
+            "z/x"
+        );
+        assert_eq!(
+            ledger.reason(upper, "/y".as_ref()).unwrap().kind,
+            ReasonKind::Generated
+        );
+    }
+}

@@ -12,6 +12,9 @@ mod remove;
 mod settings;
 mod stats;
 
+use std::fs::File;
+use std::io::Read as _;
+
 use airtight_plan::bundle::{GroupPlace, GroupPlan, Hierarchies};
 use airtight_sys::Result as SysResult;
 
@@ -30,10 +33,15 @@ pub(super) use make::Made;
 /// `/proc` does not tell.
 pub fn hierarchies() -> Result<Hierarchies, Cause> {
     let read = |path: &str| {
-        std::fs::read_to_string(path).map_err(|error| Cause::File {
-            path: path.into(),
-            error,
-        })
+        // procfs tells no length, and a guess that grows from 32 bytes is a dozen calls.
+        let mut text = String::with_capacity(16 << 10);
+        File::open(path)
+            .and_then(|mut file| file.read_to_string(&mut text))
+            .map_err(|error| Cause::File {
+                path: path.into(),
+                error,
+            })?;
+        Ok::<_, Cause>(text)
     };
     let own = read("/proc/self/cgroup")?;
     let mountinfo = read("/proc/self/mountinfo")?;

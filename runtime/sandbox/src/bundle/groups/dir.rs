@@ -82,9 +82,13 @@ impl Dir {
     }
 
     pub(super) fn write(&self, name: &str, value: &str) -> Result<()> {
-        let file = self.file(name, OFlag::O_WRONLY)?;
+        self.write_to(&self.file(name, OFlag::O_WRONLY)?, name, value)
+    }
+
+    /// `file` is the one of this name, open for writing.
+    pub(super) fn write_to(&self, file: &OwnedFd, name: &str, value: &str) -> Result<()> {
         let shown = || format!("{}, {value:?}", self.path.join(name).display());
-        write_value(&file, value.as_bytes(), "")
+        write_value(file, value.as_bytes(), "")
             .map_err(|error| SysError::new(error.call, shown(), error.errno))
     }
 

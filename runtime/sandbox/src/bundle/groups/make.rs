@@ -104,7 +104,7 @@ impl Made {
         self.new.push((mount.clone(), place.dir.clone().into()));
         let dir = mount.below(&place.dir)?;
         dir.prove(false)?;
-        self.fill(group, mount, &dir)?;
+        self.fill(group, mount, &dir, false)?;
         Ok(Some(dir))
     }
 
@@ -125,12 +125,12 @@ impl Made {
             let below = Rc::new(dir.below(Path::new(name))?);
             if names.peek().is_some() {
                 // From the top down: a child takes no more than its parent has.
-                inherit(&group.inherit, &dir, &below)?;
+                inherit(&group.inherit, &dir, &below, existed)?;
             } else {
                 if existed {
                     self.used_before(group, &below)?;
                 }
-                self.fill(group, &dir, &below)?;
+                self.fill(group, &dir, &below, existed)?;
             }
             dir = below;
         }
@@ -192,12 +192,18 @@ impl Made {
         Ok(())
     }
 
-    fn fill(&mut self, group: &BundleGroup, parent: &Dir, dir: &Dir) -> Result<(), Cause> {
+    fn fill(
+        &mut self,
+        group: &BundleGroup,
+        parent: &Dir,
+        dir: &Dir,
+        existed: bool,
+    ) -> Result<(), Cause> {
         if group.place.is_v2() && !group.controllers.is_empty() {
             settle_type(group, dir)?;
         }
         settings::write(dir, &group.settings, &mut self.warnings)?;
-        inherit(&group.inherit, parent, dir)?;
+        inherit(&group.inherit, parent, dir, existed)?;
         if let Some(set) = &group.devices {
             let program: Vec<Insn> = airtight_plan::bundle::device_program(set)
                 .into_iter()
@@ -230,9 +236,10 @@ impl Drop for Made {
 }
 
 /// Files that are empty in a new group.
-fn inherit(files: &[String], parent: &Dir, dir: &Dir) -> SysResult<()> {
+fn inherit(files: &[String], parent: &Dir, dir: &Dir, existed: bool) -> SysResult<()> {
     for file in files {
-        if dir.read(file)?.trim().is_empty() {
+        // A new one is empty, or is its parent's copy (`cgroup.clone_children`).
+        if !existed || dir.read(file)?.trim().is_empty() {
             dir.write(file, parent.read(file)?.trim())?;
         }
     }

@@ -63,6 +63,10 @@ fn remove(place: &GroupPlace, inside: Inside, end: Instant) -> SysResult<()> {
         ));
     };
     let mount = Dir::mount(place)?;
+    // Nearly every group is empty by now: one call.
+    if remove_directory(&mount, place.dir.as_os_str()).is_ok() {
+        return Ok(());
+    }
     let parent = if parent.as_os_str().is_empty() {
         mount
     } else {

@@ -1,8 +1,11 @@
 //! Writing limits.
 
+use std::os::fd::OwnedFd;
+
 use airtight_plan::bundle::Setting;
 use airtight_sys::SysError;
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 
 use super::dir::Dir;
 use crate::error::Cause;
@@ -14,11 +17,12 @@ pub(super) fn write(
     warnings: &mut Vec<String>,
 ) -> Result<(), Cause> {
     let mut waiting: Vec<&Setting> = settings.iter().collect();
+    let mut file = LastFile(None);
     loop {
         let mut later = Vec::new();
         let mut refused = None;
         for setting in &waiting {
-            match one(dir, setting) {
+            match one(dir, setting, &mut file) {
                 Ok(None) => {}
                 Ok(Some(warning)) => warnings.push(warning),
                 Err(error) if setting.again && error.errno == Errno::EINVAL => {
@@ -37,9 +41,24 @@ pub(super) fn write(
     }
 }
 
+/// The file of the last setting, open: rules of devices are a dozen writes to one.
+struct LastFile(Option<(String, OwnedFd)>);
+
+impl LastFile {
+    fn write(&mut self, dir: &Dir, name: &str, value: &str) -> Result<(), SysError> {
+        let file = match self.0.take() {
+            Some((of, file)) if of == name => file,
+            _ => dir.file(name, OFlag::O_WRONLY)?,
+        };
+        let done = dir.write_to(&file, name, value);
+        self.0 = Some((name.to_owned(), file));
+        done
+    }
+}
+
 /// A warning for what this kernel has no file for.
-fn one(dir: &Dir, setting: &Setting) -> Result<Option<String>, SysError> {
-    let error = match dir.write(&setting.file, &setting.value) {
+fn one(dir: &Dir, setting: &Setting, last: &mut LastFile) -> Result<Option<String>, SysError> {
+    let error = match last.write(dir, &setting.file, &setting.value) {
         Err(error) if error.errno == Errno::ENOENT => error,
         done => return done.map(|()| None),
     };

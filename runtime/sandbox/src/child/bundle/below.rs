@@ -73,6 +73,13 @@ pub(super) fn find(root: &OwnedFd, path: &Path, links: Links, missing: Missing) 
                     return Ok(place);
                 }
             }
+            // A link on the way is ELOOP.
+            Err(
+                error @ SysError {
+                    errno: Errno::ENOENT,
+                    ..
+                },
+            ) if missing == Missing::Fails => return Err(error.into()),
             Err(SysError {
                 errno: Errno::ELOOP | Errno::ENOENT,
                 ..

@@ -4,9 +4,9 @@ use std::process::Command;
 
 use airtight_tests::{World, binary, repository};
 
-const COMMANDS: [&str; 19] = [
-    "", "build", "run", "plan", "images", "inspect", "why", "diff", "lint", "rm", "gc", "import",
-    "export", "push", "pull", "copy", "verify", "profile", "doctor",
+const COMMANDS: [&str; 20] = [
+    "", "build", "update", "run", "plan", "images", "inspect", "why", "diff", "lint", "rm", "gc",
+    "import", "export", "push", "pull", "copy", "verify", "profile", "doctor",
 ];
 
 const RUNTIME: [&str; 16] = [

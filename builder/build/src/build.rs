@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use airtight_image::{Descriptor, DiffId, Digest, Image, ImageRef, Output, Reference, Store};
+use airtight_image::{Descriptor, DiffId, Digest, Image, Output, Reference, Store};
 
 use crate::cache::Cache;
 use crate::document::{self, BaseDocuments, StoredLayer};
@@ -13,8 +13,10 @@ use crate::entries::Entries;
 use crate::error::{BuildError, MAX_EPOCH, Problem, SpecError};
 use crate::file::MAX_FILE;
 use crate::ledger::{LEDGER_TYPE, Ledger};
+use crate::lock::{self, LockChanges, LockMode, Outside, outside};
+use crate::packages::PackageOptions;
 use crate::plan::{host_machine, plan};
-use crate::spec::{Base, BuildSpec, MAX_LAYERS, parse};
+use crate::spec::{BuildSpec, MAX_LAYERS, parse};
 
 /// What to build, and where it goes besides the store.
 #[derive(Clone, Debug)]
@@ -29,6 +31,10 @@ pub struct BuildRequest {
     pub source_date_epoch: Option<u64>,
     /// Whether layers and files that earlier builds left are used. What this one makes is left to later ones either way.
     pub cache: bool,
+    /// About packages.
+    pub packages: PackageOptions,
+    /// What is done with `airtight.lock`.
+    pub lock: LockMode,
     /// Told of each step as it is done.
     pub progress: fn(&Progress<'_>),
 }
@@ -41,6 +47,8 @@ impl Default for BuildRequest {
             outputs: Vec::new(),
             source_date_epoch: None,
             cache: true,
+            packages: PackageOptions::default(),
+            lock: LockMode::default(),
             progress: |_| {},
         }
     }
@@ -105,17 +113,14 @@ pub fn build(request: &BuildRequest, store: &Store) -> Result<Built, BuildError>
         return Err(BuildError::Epoch(epoch));
     }
     let spec = parse(&read(file)?, file)?;
-    let context = match file.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let context = directory(file);
     let mut cache = Cache::open(store, file, epoch, request.cache);
-    let base = base_image(&spec, context, store)?;
+    let Outside { base, packages } = outside(&spec, context, request, store)?;
     check_layers(&spec, base.as_ref()).map_err(|problem| problem.in_file(file))?;
     let trees = base
         .as_ref()
         .map_or(Ok(Vec::new()), |image| store.unpacked(image))?;
-    let layers = plan(&spec, context, trees).map_err(|problem| problem.in_file(file))?;
+    let layers = plan(&spec, context, trees, &packages).map_err(|problem| problem.in_file(file))?;
     let entries = layers.iter().map(Entries::len).sum();
     (request.progress)(&Progress::Planned {
         layers: layers.len(),
@@ -168,6 +173,24 @@ fn explain<'a>(
     Ok(true)
 }
 
+/// Pins anew what `request.file` takes from outside, in the lock beside it, and builds nothing. What is pinned otherwise than before.
+///
+/// # Errors
+/// As [`build`]'s, of what comes before the first layer; the lock is then as it was.
+pub fn update(request: &BuildRequest, store: &Store) -> Result<LockChanges, BuildError> {
+    let file = &request.file;
+    let spec = parse(&read(file)?, file)?;
+    lock::update(&spec, directory(file), request, store)
+}
+
+/// What a build file's relative paths start from.
+fn directory(file: &Path) -> &Path {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
 fn read(file: &Path) -> Result<String, SpecError> {
     let bad = |problem: String, fix: &str| Problem::new("the file", problem, fix).in_file(file);
     let unreadable = |err: std::io::Error| {
@@ -183,23 +206,6 @@ fn read(file: &Path) -> Result<String, SpecError> {
         .and_then(|file| file.take(limit).read_to_end(&mut bytes))
         .map_err(unreadable)?;
     String::from_utf8(bytes).map_err(|_| bad("is not UTF-8 text".to_owned(), "save it as UTF-8"))
-}
-
-fn base_image(
-    spec: &BuildSpec,
-    context: &Path,
-    store: &Store,
-) -> Result<Option<Image>, BuildError> {
-    let Base::Layout { path, tag } = &spec.base else {
-        return Ok(None);
-    };
-    let layout = ImageRef::Layout {
-        path: context.join(path),
-        tag: tag.clone(),
-    };
-    let image = store.image(&store.resolve(&layout)?)?;
-    image.check_platform()?;
-    Ok(Some(image))
 }
 
 /// The base's own are not in the build file, so only here is the sum known.

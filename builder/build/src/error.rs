@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use airtight_image::one_line;
+use airtight_image::{Digest, one_line};
 
 /// What eleven octal digits of a tar header hold: the year 2242.
 pub(crate) const MAX_EPOCH: u64 = (1 << 33) - 1;
@@ -33,6 +33,15 @@ pub enum BuildError {
     /// The base's configuration cannot be written as JSON again.
     #[error("the configuration of the base cannot be carried over: {0}")]
     BaseConfig(#[source] serde_json::Error),
+    #[error(
+        "{}: the lock pins {pinned}, and there is {found} now\n  fix: airtight update, if the new one is wanted",
+        one_line(base)
+    )]
+    BaseMoved {
+        base: String,
+        pinned: Digest,
+        found: Digest,
+    },
     #[error(
         "SOURCE_DATE_EPOCH is {0}, which a layer cannot hold\n  fix: use seconds since 1970, at most {MAX_EPOCH}"
     )]

@@ -19,6 +19,8 @@ pub(crate) struct BuildFile {
     pub(crate) name: String,
     pub(crate) base: Option<String>,
     #[serde(default)]
+    pub(crate) debian: DebianFile,
+    #[serde(default)]
     pub(crate) layer: Vec<LayerFile>,
     #[serde(default)]
     pub(crate) config: ConfigFile,
@@ -32,12 +34,33 @@ pub(crate) struct BuildFile {
 pub(crate) struct LayerFile {
     pub(crate) name: String,
     #[serde(default)]
+    pub(crate) packages: Vec<String>,
+    #[serde(default)]
     pub(crate) copy: Vec<CopyFile>,
     #[serde(default)]
     pub(crate) closure: Vec<String>,
     #[serde(default)]
     pub(crate) generate: Vec<String>,
     pub(crate) time_zones: Option<Vec<String>>,
+}
+
+/// Where the layers' packages come from.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct DebianFile {
+    pub(crate) suite: Option<String>,
+    pub(crate) mirror: Option<String>,
+    #[serde(default)]
+    pub(crate) components: Vec<String>,
+    pub(crate) keyring: Option<String>,
+    #[serde(default)]
+    pub(crate) include: Vec<String>,
+    #[serde(default)]
+    pub(crate) exclude: Vec<String>,
+    #[serde(default)]
+    pub(crate) without: Vec<String>,
+    #[serde(default)]
+    pub(crate) scripts: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -45,8 +45,10 @@ mod generator;
 mod glob;
 mod ledger;
 mod library;
+mod lock;
 mod objects;
 mod origin;
+mod packages;
 mod path;
 mod plan;
 mod process;
@@ -56,7 +58,7 @@ mod spec;
 mod tree;
 mod write;
 
-pub use build::{BuildRequest, Built, BuiltLayer, LayerState, Progress, build};
+pub use build::{BuildRequest, Built, BuiltLayer, LayerState, Progress, build, update};
 pub use error::{BuildError, SpecError};
 pub use explain::{
     Change, ConfigChange, Diff, ExplainError, FileChange, FileState, Finding, Group, IgnoreRule,
@@ -65,6 +67,8 @@ pub use explain::{
 };
 pub use generator::Generator;
 pub use ledger::{Because, LEDGER_TYPE, Ledger, LedgerError, ReasonKind};
+pub use lock::{LockChange, LockChanges, LockMode};
+pub use packages::PackageOptions;
 pub use path::ImagePath;
 pub use settings::{Config, User};
 pub use spec::{Base, BuildSpec, Closure, Copy, CopyFrom, Layer, parse};

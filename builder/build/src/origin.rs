@@ -21,7 +21,6 @@ pub(crate) enum Reason {
         source: Arc<str>,
     },
     /// It belongs to a distribution's package that the build file names or that one of those depends on.
-    #[expect(dead_code, reason = "until layers are made of packages")]
     Package {
         package: Arc<str>,
         version: Arc<str>,

@@ -8,6 +8,7 @@ use crate::entries::Entries;
 use crate::error::Problem;
 use crate::generator::Generator;
 use crate::library::{AARCH64, Libraries, Machine, X86_64};
+use crate::packages::{self, PackageLayer};
 use crate::path::ImagePath;
 use crate::settings::User;
 use crate::source::Roots;
@@ -25,11 +26,12 @@ pub(crate) fn host_machine() -> (&'static str, Machine) {
     }
 }
 
-/// What each layer will hold, in order. `context` is the build file's directory, `base` the base's unpacked trees, lowest first.
+/// What each layer will hold, in order. `context` is the build file's directory, `base` the base's unpacked trees, lowest first, `packages` each layer's.
 pub(crate) fn plan(
     spec: &BuildSpec,
     context: &Path,
     base: Vec<std::path::PathBuf>,
+    packages: &[PackageLayer],
 ) -> Result<Vec<Entries>, Problem> {
     let roots = Roots::open(context).map_err(|err| {
         let problem = format!("{} cannot be looked into: {err}", context.display());
@@ -46,6 +48,10 @@ pub(crate) fn plan(
     let mut resolver = closes.then(|| Resolver::new(Libraries::of_host(machine)));
     for (index, layer) in spec.layers.iter().enumerate() {
         let key = format!("layer[{index}]");
+        // First: what the layer copies lies where the packages' links lead.
+        if let Some(own) = packages.get(index) {
+            packages::place(own, &spec.debian.slices, &mut tree)?;
+        }
         for (index, asked) in layer.copy.iter().enumerate() {
             copy::copy(asked, &format!("{key}.copy[{index}]"), &roots, &mut tree)?;
         }
@@ -142,7 +148,7 @@ mod tests {
     fn planned(layer: &str) -> Result<Vec<String>, String> {
         let text = format!("format = 1\nname = \"a\"\n[[layer]]\nname = \"app\"\n{layer}");
         let spec = crate::parse(&text, "airtight.toml".as_ref()).unwrap();
-        let layers = plan(&spec, Path::new("/"), Vec::new())
+        let layers = plan(&spec, Path::new("/"), Vec::new(), &[])
             .map_err(|problem| format!("{}: {}", problem.key, problem.problem))?;
         let line = |(path, entry): (&ImagePath, &crate::entries::Entry)| match &entry.kind {
             EntryKind::Directory => format!("{path}/"),

@@ -10,6 +10,7 @@ use crate::error::{Problem, SpecError};
 use crate::file::{self, BuildFile, CopyFile, LayerFile};
 use crate::generator::{Generator, check_generate};
 use crate::glob::Pattern;
+use crate::packages::{self, Debian, Relation};
 use crate::path::ImagePath;
 use crate::settings::{Config, check_config, no_nul};
 
@@ -22,6 +23,8 @@ pub struct BuildSpec {
     /// What the image is called in the store unless the caller says otherwise.
     pub name: Reference,
     pub base: Base,
+    /// Where packages come from.
+    pub(crate) debian: Debian,
     /// In the order of the file, each an OCI layer.
     pub layers: Vec<Layer>,
     pub config: Config,
@@ -44,6 +47,8 @@ pub enum Base {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer {
     pub name: String,
+    /// Of a Debian release, with what they need.
+    pub(crate) packages: Vec<Relation>,
     pub copy: Vec<Copy>,
     pub closure: Vec<Closure>,
     pub generate: Vec<Generator>,
@@ -88,6 +93,7 @@ fn check(written: BuildFile, file: &Path) -> Result<BuildSpec, SpecError> {
         format,
         name,
         base,
+        debian,
         layer,
         config,
         profile,
@@ -110,6 +116,7 @@ fn check(written: BuildFile, file: &Path) -> Result<BuildSpec, SpecError> {
         ))
     })?;
     let base = check_base(base.as_deref()).map_err(in_file)?;
+    let debian = packages::check(debian).map_err(in_file)?;
     let layers = check_layers(layer, &base).map_err(in_file)?;
     let config = check_config(config).map_err(in_file)?;
     check_annotations(&annotations).map_err(in_file)?;
@@ -119,6 +126,7 @@ fn check(written: BuildFile, file: &Path) -> Result<BuildSpec, SpecError> {
     Ok(BuildSpec {
         name,
         base,
+        debian,
         layers,
         config,
         profile,
@@ -181,6 +189,7 @@ fn check_layers(written: Vec<LayerFile>, base: &Base) -> Result<Vec<Layer>, Prob
 fn check_layer(written: LayerFile, key: &str) -> Result<Layer, Problem> {
     let LayerFile {
         name,
+        packages,
         copy,
         closure,
         generate,
@@ -196,18 +205,20 @@ fn check_layer(written: LayerFile, key: &str) -> Result<Layer, Problem> {
             "use 1 to 64 of a-z, 0-9, `.`, `_` and `-`",
         ));
     }
+    let packages = packages::check_packages(packages, key)?;
     let copy = each(copy, &format!("{key}.copy"), check_copy)?;
     let closure = each(closure, &format!("{key}.closure"), check_closure)?;
     let generate = check_generate(&generate, time_zones, key)?;
-    if copy.is_empty() && closure.is_empty() && generate.is_empty() {
+    if packages.is_empty() && copy.is_empty() && closure.is_empty() && generate.is_empty() {
         return Err(Problem::new(
             key,
             "is empty",
-            "give it a `copy`, a `closure` or a `generate`, or take it out",
+            "give it `packages`, a `copy`, a `closure` or a `generate`, or take it out",
         ));
     }
     Ok(Layer {
         name,
+        packages,
         copy,
         closure,
         generate,
@@ -372,7 +383,7 @@ mod tests {
             (
                 layer("entrypoint = [\"/bin/api\"]"),
                 "airtight.toml: `layer[0].entrypoint`: is not a key of a build file here\n  \
-                 fix: use one of `name`, `copy`, `closure`, `generate`, `time-zones`",
+                 fix: use one of `name`, `packages`, `copy`, `closure`, `generate`, `time-zones`",
             ),
             (
                 layer(
@@ -420,7 +431,7 @@ mod tests {
             ),
             (
                 layer("[[layer]]\nname = \"b\""),
-                "airtight.toml: `layer[1]`: is empty\n  fix: give it a `copy`, a `closure` or a `generate`, or take it out",
+                "airtight.toml: `layer[1]`: is empty\n  fix: give it `packages`, a `copy`, a `closure` or a `generate`, or take it out",
             ),
             (
                 HEAD.to_owned(),

@@ -13,6 +13,7 @@ mod digest;
 mod error;
 mod image;
 pub mod layer;
+pub mod mirror;
 mod reference;
 pub mod registry;
 pub mod source;

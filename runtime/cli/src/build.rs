@@ -1,15 +1,17 @@
 //! `airtight build`.
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use airtight_build::{BuildRequest, Built, LayerState, Progress, build};
+use airtight_build::{
+    BuildRequest, Built, LayerState, LockChange, LockMode, PackageOptions, Progress, build,
+};
 use airtight_image::Store;
 use serde_json::{Value, json};
 
-use crate::args::BuildArgs;
+use crate::args::{BuildArgs, PackageArgs, UpdateArgs};
 use crate::ask::Wrong;
 use crate::format;
 use crate::report::{self, Failure};
@@ -22,7 +24,7 @@ static STARTED: OnceLock<Instant> = OnceLock::new();
 pub(crate) fn run(args: &BuildArgs, store: &Store) -> Result<(), Failure> {
     STARTED.get_or_init(Instant::now);
     let request = BuildRequest {
-        file: file(args),
+        file: file(&args.dir, args.file.as_deref()),
         tag: args.tag.as_deref().map(str::parse).transpose()?,
         outputs: args
             .output
@@ -33,6 +35,12 @@ pub(crate) fn run(args: &BuildArgs, store: &Store) -> Result<(), Failure> {
             std::env::var_os("SOURCE_DATE_EPOCH").map(|value| value.to_string_lossy().into_owned()),
         )?,
         cache: !args.no_cache,
+        packages: packages(&args.packages),
+        lock: match (args.locked, args.no_lock) {
+            (true, _) => LockMode::Locked,
+            (false, true) => LockMode::Off,
+            (false, false) => LockMode::Keep,
+        },
         progress: match (args.quiet, args.progress) {
             (true, _) => |_| {},
             (false, true) => tell,
@@ -48,16 +56,47 @@ pub(crate) fn run(args: &BuildArgs, store: &Store) -> Result<(), Failure> {
     }
 }
 
-/// Looked for in DIR, then here. What it names lies where it lies.
-fn file(args: &BuildArgs) -> PathBuf {
-    let Some(named) = &args.file else {
-        return args.dir.join("airtight.toml");
+/// `airtight update`.
+pub(crate) fn update(args: &UpdateArgs, store: &Store) -> Result<(), Failure> {
+    let request = BuildRequest {
+        file: file(&args.dir, args.file.as_deref()),
+        packages: packages(&args.packages),
+        ..BuildRequest::default()
     };
-    let inside = args.dir.join(named);
+    let changes = airtight_build::update(&request, store)?;
+    if args.json {
+        let list: Vec<Value> = changes.iter().map(change).collect();
+        return report::print_json(&list);
+    }
+    let lines: Vec<String> = changes.iter().map(|change| format!("{change}\n")).collect();
+    report::print(&lines.concat())
+}
+
+fn change(change: &LockChange) -> Value {
+    json!({
+        "kind": change.kind, "name": change.name, "architecture": change.architecture,
+        "from": change.from, "to": change.to,
+    })
+}
+
+fn packages(args: &PackageArgs) -> PackageOptions {
+    PackageOptions {
+        mirror: args.mirror.clone(),
+        allow_expired: args.allow_expired_release,
+        ..PackageOptions::default()
+    }
+}
+
+/// Looked for in DIR, then here. What it names lies where it lies.
+fn file(dir: &Path, named: Option<&Path>) -> PathBuf {
+    let Some(named) = named else {
+        return dir.join("airtight.toml");
+    };
+    let inside = dir.join(named);
     if inside.exists() {
         inside
     } else {
-        named.clone()
+        named.to_owned()
     }
 }
 

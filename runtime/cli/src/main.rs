@@ -60,6 +60,7 @@ fn command(mut timings: Timings) -> Result<ExitCode, Failure> {
             launch::plan(&args, &self::open(store.as_deref(), Some(&facts))?, &facts)?;
         }
         Command::Build(args) => build::run(&args, &open()?)?,
+        Command::Update(args) => build::update(&args, &open()?)?,
         Command::Images(args) => images::list(&args, &open()?)?,
         Command::Inspect(args) => images::inspect(&args, &open()?)?,
         Command::Why(args) => explain::why(&args, &open()?)?,

@@ -27,6 +27,8 @@ pub struct Limits {
     pub entries: u64,
     /// Ids are set as the archive says (root); else everything belongs to the caller, who can always read and remove it.
     pub owners: bool,
+    /// Names that hide what lower layers have mean that; else they are refused, as there are none.
+    pub whiteouts: bool,
 }
 
 impl Default for Limits {
@@ -35,6 +37,7 @@ impl Default for Limits {
             bytes: 8 << 30,
             entries: 1_000_000,
             owners: false,
+            whiteouts: true,
         }
     }
 }
@@ -83,6 +86,9 @@ struct Tree<'a> {
 impl Tree<'_> {
     fn make(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<()> {
         self.count(entry.size)?;
+        if !self.limits.whiteouts {
+            refuse_whiteouts(&entry.path)?;
+        }
         if is_aufs(&entry.path) {
             return Ok(());
         }
@@ -378,6 +384,18 @@ impl Tree<'_> {
         }
         Ok(self.done)
     }
+}
+
+fn refuse_whiteouts(path: &Path) -> Result<()> {
+    let hides = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(WHITEOUT.as_bytes());
+    if path.iter().any(hides) {
+        return Err(Error::refused(
+            format!("layer: {}", path.display()),
+            "has a name that deletes, once it is in a layer",
+            "leave it out",
+        ));
+    }
+    Ok(())
 }
 
 /// aufs's own notes, which old images carry: every tool passes over them. Only `.wh..wh..opq` of that form means something.

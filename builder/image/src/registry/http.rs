@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use ureq::http::request::Builder;
 use ureq::http::{HeaderMap, Method, Request, Response};
-use ureq::{Agent, AsSendBody, Body, SendBody};
+use ureq::{Agent, AsSendBody, Body, Proxy, SendBody};
 
 use super::Settings;
 use super::pace::{Fault, Meter, Paced, retry_after};
@@ -117,6 +117,8 @@ pub(crate) struct Http {
     pub(crate) meter: Arc<Meter>,
     /// The registry's own `HOST[:PORT]`; only it sees a client's certificate.
     host: String,
+    /// Instead of what the environment says.
+    proxy: Option<Proxy>,
     agents: Mutex<BTreeMap<Origin, Agent>>,
     /// What was said to anybody and must be in no message, though it is repeated to us.
     secrets: Mutex<BTreeSet<String>>,
@@ -128,9 +130,25 @@ impl Http {
             settings,
             meter,
             host: host.to_owned(),
+            proxy: None,
             agents: Mutex::default(),
             secrets: Mutex::default(),
         }
+    }
+
+    /// # Errors
+    /// An address that is none of a proxy.
+    pub(crate) fn set_proxy(&mut self, address: Option<&str>) -> Result<()> {
+        let parsed = address.map(Proxy::new).transpose();
+        self.proxy = parsed.map_err(|_| {
+            // It may hold a password, so it is not repeated.
+            Error::refused(
+                "the proxy",
+                "has an address that is none",
+                "write it like http://HOST:PORT",
+            )
+        })?;
+        Ok(())
     }
 
     /// From now on no message holds it.
@@ -163,6 +181,9 @@ impl Http {
             .timeout_per_read(patience)
             .timeout_per_write(patience)
             .timeout_recv_response(patience);
+        if self.proxy.is_some() {
+            config = config.proxy(self.proxy.clone());
+        }
         // A proxy is for what is far away.
         if origin.is_loopback() {
             config = config.proxy(None);

@@ -15,6 +15,7 @@ mod blob;
 mod contents;
 mod gc;
 mod names;
+mod packages;
 mod partial;
 mod records;
 mod referrers;

@@ -130,7 +130,8 @@ impl Store {
     }
 
     /// Whether the blob is in the store as it should be.
-    pub(crate) fn has_whole(&self, blob: &Descriptor) -> bool {
+    #[must_use]
+    pub fn has_whole(&self, blob: &Descriptor) -> bool {
         is_whole(&self.blob_path(blob.digest()), blob.digest(), blob.size())
     }
 }

@@ -122,6 +122,7 @@ impl Store {
             bytes: ARCHIVE_BYTES,
             entries: ARCHIVE_ENTRIES,
             owners: false,
+            whiteouts: true,
         };
         let unpacked = if gzip {
             let packed = file.metadata().map_err(Error::io(path))?.len();

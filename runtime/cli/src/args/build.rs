@@ -27,6 +27,14 @@ pub(crate) struct BuildArgs {
     /// Make every layer anew, whatever earlier builds left
     #[arg(long)]
     pub(crate) no_cache: bool,
+    #[command(flatten)]
+    pub(crate) packages: PackageArgs,
+    /// Take nothing from outside that airtight.lock does not pin, and ask a mirror for nothing but that
+    #[arg(long, conflicts_with = "no_lock")]
+    pub(crate) locked: bool,
+    /// Neither read nor write airtight.lock
+    #[arg(long)]
+    pub(crate) no_lock: bool,
     /// Print what was built as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -36,4 +44,34 @@ pub(crate) struct BuildArgs {
     /// Tell no step
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+/// What is said of Debian packages.
+#[derive(Debug, Args)]
+pub(crate) struct PackageArgs {
+    /// The mirror of Debian packages: http:, https: or file: [default: the build file's, else what this host's apt uses]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) mirror: Option<String>,
+    /// Take a release whose time, or whose key's time, is over, as an archive of old ones has
+    #[arg(long)]
+    pub(crate) allow_expired_release: bool,
+}
+
+/// Pin anew what a build takes from outside, and tell what changed
+///
+/// Looks at what the base is now and which packages the mirrors have now, and writes airtight.lock beside the build file. Nothing is built.
+#[derive(Debug, Args)]
+#[command(after_help = examples::UPDATE)]
+pub(crate) struct UpdateArgs {
+    /// Where the build file is
+    #[arg(default_value = ".", value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// The build file [default: DIR/airtight.toml]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) packages: PackageArgs,
+    /// Print what changed as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }

@@ -14,7 +14,14 @@ Examples:
   airtight build examples/python-redis -t visits
   airtight build . -o oci:out/api:1.2 -o oci-archive:api.tar
   airtight build . --no-cache
+  airtight build . --locked                       nothing that airtight.lock does not pin
   SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) airtight build . --json";
+
+pub(super) const UPDATE: &str = "\
+Examples:
+  airtight update && airtight build --locked
+  airtight update examples/python-web-debian --json | jq -r '.[].name'
+  airtight update . --mirror https://mirror.example.org/debian";
 
 pub(super) const RUN: &str = "\
 Examples:

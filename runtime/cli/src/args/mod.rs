@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Parser, Subcommand};
 
-pub(crate) use build::BuildArgs;
+pub(crate) use build::{BuildArgs, PackageArgs, UpdateArgs};
 pub(crate) use explain::{DiffArgs, FailOn, LintArgs, WhyArgs};
 pub(crate) use launch::{LaunchArgs, PlanArgs, RunArgs};
 pub(crate) use registry::{CopyArgs, PullArgs, PushArgs, RegistryArgs};
@@ -51,6 +51,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Build(BuildArgs),
+    Update(UpdateArgs),
     Run(Box<RunArgs>),
     Plan(Box<PlanArgs>),
     Images(ImagesArgs),

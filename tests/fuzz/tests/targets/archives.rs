@@ -102,6 +102,7 @@ fn layer_unpack() {
         bytes: BYTES_MAX,
         entries: 64,
         owners: false,
+        whiteouts: true,
     };
     let words = [
         "../",

@@ -1,0 +1,160 @@
+//! `airtight.lock`: what a build took from outside, pinned by digest. The same lock and build file give the same image, from the store alone where it has all.
+//!
+//! It lies beside the build file under its name with `.lock` in the place of `.toml`, is TOML, and is written by nobody but airtight. Bases and packages have their
+//! digests in it; the release that packages were chosen from is there to tell what it was. No mirror is: where the files come from is the host's to say.
+
+mod change;
+mod file;
+mod outside;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use airtight_image::Digest;
+
+use crate::error::Problem;
+use crate::packages::{Pinned, ReleasePin};
+use crate::spec::{Base, BuildSpec};
+
+pub use change::{LockChange, LockChanges};
+pub(crate) use outside::{Outside, outside, update};
+
+/// Bytes that are looked at; a lock of a thousand packages has a quarter of a million.
+const MAX_LOCK: u64 = 8 << 20;
+/// Packages of one lock.
+const MAX_PINNED: usize = 20_000;
+
+/// What is done with a lock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LockMode {
+    /// Taken where it answers the build file, else made anew and written.
+    #[default]
+    Keep,
+    /// Taken, or the build fails; nothing is asked of a mirror but files by digest.
+    Locked,
+    /// Made anew and written.
+    Update,
+    /// Neither read nor written.
+    Off,
+}
+
+/// What is pinned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lock {
+    /// The manifest of the base, by the reference that the build file has.
+    pub(crate) base: Option<(String, Digest)>,
+    /// For each architecture that was built for.
+    pub(crate) packages: BTreeMap<String, PinnedPackages>,
+}
+
+/// The packages of one architecture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PinnedPackages {
+    /// Of what the build file asked for: with another one the choice is another.
+    pub(crate) asked: Digest,
+    pub(crate) releases: Vec<ReleasePin>,
+    pub(crate) pinned: Vec<Pinned>,
+}
+
+impl Lock {
+    /// Beside the build file.
+    pub(crate) fn path(file: &Path) -> PathBuf {
+        file.with_extension("lock")
+    }
+
+    /// `None`: there is no lock.
+    pub(crate) fn read(path: &Path, spec: &BuildSpec) -> Result<Option<Self>, Problem> {
+        let bad = |problem: String| lock_problem(path, problem, ANEW);
+        let mut bytes = Vec::new();
+        let read =
+            fs::File::open(path).and_then(|file| file.take(MAX_LOCK + 1).read_to_end(&mut bytes));
+        match read {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(bad(format!("cannot be read: {error}"))),
+        }
+        if bytes.len() as u64 > MAX_LOCK {
+            return Err(bad(format!("is larger than {MAX_LOCK} bytes")));
+        }
+        let text = String::from_utf8(bytes).map_err(|_| bad("is not UTF-8 text".to_owned()))?;
+        file::read(&text, &layer_names(spec)).map(Some).map_err(bad)
+    }
+
+    /// Replaces what lies there in one step.
+    pub(crate) fn write(&self, path: &Path, spec: &BuildSpec) -> Result<(), Problem> {
+        let text = file::write(self, &layer_names(spec));
+        let write = || -> io::Result<()> {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
+            let mut out = fs::File::create(&temporary)?;
+            let written = out.write_all(text.as_bytes()).and_then(|()| out.sync_all());
+            let done = written.and_then(|()| fs::rename(&temporary, path));
+            if done.is_err() {
+                // What cannot be removed is seen by whoever looks; the failure itself is told.
+                drop(fs::remove_file(&temporary));
+            }
+            done
+        };
+        // The same again is no change, and a directory that cannot be written to is none then.
+        if fs::read(path).is_ok_and(|there| there == text.as_bytes()) {
+            return Ok(());
+        }
+        write().map_err(|error| {
+            lock_problem(
+                path,
+                format!("cannot be written: {error}"),
+                "let the user who builds write to its directory",
+            )
+        })
+    }
+
+    /// Whether there is anything from outside that a build would pin.
+    pub(crate) fn is_wanted(spec: &BuildSpec) -> bool {
+        spec.base != Base::Scratch || spec.layers.iter().any(|layer| !layer.packages.is_empty())
+    }
+
+    /// The pinned packages for an architecture, if they answer what the build file asks for now.
+    pub(crate) fn packages_for(
+        &self,
+        spec: &BuildSpec,
+        architecture: &str,
+    ) -> Option<&PinnedPackages> {
+        self.packages
+            .get(architecture)
+            .filter(|packages| packages.asked == asked(spec))
+    }
+}
+
+pub(crate) const ANEW: &str = "make it anew: airtight update";
+
+pub(crate) fn lock_problem(path: &Path, problem: impl AsRef<str>, fix: &str) -> Problem {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Problem::new(name, problem.as_ref(), fix)
+}
+
+fn layer_names(spec: &BuildSpec) -> Vec<&str> {
+    spec.layers
+        .iter()
+        .map(|layer| layer.name.as_str())
+        .collect()
+}
+
+/// A digest of all that a choice of packages depends on in the build file.
+pub(crate) fn asked(spec: &BuildSpec) -> Digest {
+    let debian = &spec.debian;
+    let mut text = format!(
+        "suite {:?}\ncomponents {:?}\n",
+        debian.suite, debian.components
+    );
+    for name in &debian.without {
+        text += &format!("without {name}\n");
+    }
+    for layer in &spec.layers {
+        for relation in &layer.packages {
+            text += &format!("{} {relation}\n", layer.name);
+        }
+    }
+    Digest::of(text.as_bytes())
+}

@@ -1,0 +1,193 @@
+//! What a build takes from outside, by the lock where there is one: the base and the packages.
+
+use std::path::Path;
+
+use airtight_image::{Digest, Image, ImageRef, Store};
+
+use super::change::{LockChanges, changes};
+use super::{ANEW, Lock, LockMode, PinnedPackages, asked, lock_problem};
+use crate::build::BuildRequest;
+use crate::error::{BuildError, Problem};
+use crate::packages::{self, PackageLayer};
+use crate::plan::host_machine;
+use crate::spec::{Base, BuildSpec};
+
+/// All that is not in the build file's directory or on the host.
+#[derive(Debug)]
+pub(crate) struct Outside {
+    pub(crate) base: Option<Image>,
+    /// Of each layer; none where no layer has any.
+    pub(crate) packages: Vec<PackageLayer>,
+}
+
+/// Brings it into the store, by the lock where that answers the build file, and writes the lock where it did not.
+pub(crate) fn outside(
+    spec: &BuildSpec,
+    context: &Path,
+    request: &BuildRequest,
+    store: &Store,
+) -> Result<Outside, BuildError> {
+    let in_file = |problem: Problem| BuildError::from(problem.in_file(&request.file));
+    let path = Lock::path(&request.file);
+    let old = match request.lock {
+        LockMode::Keep | LockMode::Locked if Lock::is_wanted(spec) => {
+            Lock::read(&path, spec).map_err(in_file)?
+        }
+        LockMode::Keep | LockMode::Locked | LockMode::Update | LockMode::Off => None,
+    };
+    if request.lock == LockMode::Locked {
+        check_locked(spec, &path, old.as_ref()).map_err(in_file)?;
+    }
+    let old = old.unwrap_or_default();
+    let base = base(spec, context, &old, store)?;
+    let mut lock = Lock {
+        base: base.as_ref().and_then(|image| pin(spec, image)),
+        packages: old.packages.clone(),
+    };
+    let packages = if has_packages(spec) {
+        let pinned = choose(spec, context, request, store, &old)?;
+        let layers = packages::obtain(spec, context, &pinned.pinned, store, &request.packages)
+            .map_err(|stopped| stopped.in_file(&request.file))?;
+        let (architecture, _) = host_machine();
+        lock.packages.insert(architecture.to_owned(), pinned);
+        // What was chosen for another question is no answer to this one.
+        let now = asked(spec);
+        lock.packages.retain(|_, packages| packages.asked == now);
+        layers
+    } else {
+        lock.packages.clear();
+        Vec::new()
+    };
+    let writes = matches!(request.lock, LockMode::Keep | LockMode::Update);
+    if writes && Lock::is_wanted(spec) && lock != old {
+        lock.write(&path, spec).map_err(in_file)?;
+    }
+    Ok(Outside { base, packages })
+}
+
+/// Makes the lock anew and builds nothing; what is pinned otherwise than before.
+pub(crate) fn update(
+    spec: &BuildSpec,
+    context: &Path,
+    request: &BuildRequest,
+    store: &Store,
+) -> Result<LockChanges, BuildError> {
+    let in_file = |problem: Problem| BuildError::from(problem.in_file(&request.file));
+    let path = Lock::path(&request.file);
+    // A lock that cannot be read is replaced: that is what is asked for.
+    let old = Lock::read(&path, spec)
+        .unwrap_or_default()
+        .unwrap_or_default();
+    if !Lock::is_wanted(spec) {
+        return Ok(Vec::new());
+    }
+    let none = Lock::default();
+    let base = base(spec, context, &none, store)?;
+    let mut lock = Lock {
+        base: base.as_ref().and_then(|image| pin(spec, image)),
+        ..Lock::default()
+    };
+    if has_packages(spec) {
+        let pinned = choose(spec, context, request, store, &none)?;
+        let (architecture, _) = host_machine();
+        lock.packages.insert(architecture.to_owned(), pinned);
+    }
+    lock.write(&path, spec).map_err(in_file)?;
+    Ok(changes(&old, &lock))
+}
+
+fn has_packages(spec: &BuildSpec) -> bool {
+    spec.layers.iter().any(|layer| !layer.packages.is_empty())
+}
+
+fn check_locked(spec: &BuildSpec, path: &Path, lock: Option<&Lock>) -> Result<(), Problem> {
+    if !Lock::is_wanted(spec) {
+        return Ok(());
+    }
+    let bad = |problem: &str| Err(lock_problem(path, problem, ANEW));
+    let Some(lock) = lock else {
+        return bad("is not there, and --locked takes nothing that is not pinned");
+    };
+    let named = reference(spec);
+    if named.as_ref() != lock.base.as_ref().map(|(reference, _)| reference) {
+        return bad("pins another base than the build file names");
+    }
+    let (architecture, _) = host_machine();
+    if has_packages(spec) && lock.packages_for(spec, architecture).is_none() {
+        let problem = format!("has no answer to what the build file asks for on {architecture}");
+        return bad(&problem);
+    }
+    Ok(())
+}
+
+fn choose(
+    spec: &BuildSpec,
+    context: &Path,
+    request: &BuildRequest,
+    store: &Store,
+    old: &Lock,
+) -> Result<PinnedPackages, BuildError> {
+    let (architecture, _) = host_machine();
+    if let Some(pinned) = old.packages_for(spec, architecture) {
+        return Ok(pinned.clone());
+    }
+    let (releases, pinned) =
+        packages::resolve(spec, context, architecture, store, &request.packages)
+            .map_err(|stopped| stopped.in_file(&request.file))?;
+    Ok(PinnedPackages {
+        asked: asked(spec),
+        releases,
+        pinned,
+    })
+}
+
+/// `oci:PATH[:TAG]`, as the build file has it.
+fn reference(spec: &BuildSpec) -> Option<String> {
+    let Base::Layout { path, tag } = &spec.base else {
+        return None;
+    };
+    let tag = tag.as_ref().map(|tag| format!(":{tag}"));
+    Some(format!("oci:{}{}", path.display(), tag.unwrap_or_default()))
+}
+
+fn pin(spec: &BuildSpec, image: &Image) -> Option<(String, Digest)> {
+    reference(spec).map(|reference| (reference, image.digest.clone()))
+}
+
+/// The pinned manifest from the store; else what the layout has now, which must be the pinned one if there is any.
+fn base(
+    spec: &BuildSpec,
+    context: &Path,
+    lock: &Lock,
+    store: &Store,
+) -> Result<Option<Image>, BuildError> {
+    let Base::Layout { path, tag } = &spec.base else {
+        return Ok(None);
+    };
+    let named = reference(spec);
+    let pinned = lock
+        .base
+        .as_ref()
+        .filter(|(reference, _)| Some(reference) == named.as_ref())
+        .map(|(_, digest)| digest);
+    let layout = ImageRef::Layout {
+        path: context.join(path),
+        tag: tag.clone(),
+    };
+    let image = match pinned.map(|digest| store.image(digest)) {
+        Some(Ok(image)) => image,
+        Some(Err(_)) | None => {
+            let found = store.resolve(&layout)?;
+            if let Some(pinned) = pinned.filter(|pinned| **pinned != found) {
+                return Err(BuildError::BaseMoved {
+                    base: named.unwrap_or_default(),
+                    pinned: pinned.clone(),
+                    found,
+                });
+            }
+            store.image(&found)?
+        }
+    };
+    image.check_platform()?;
+    Ok(Some(image))
+}

@@ -1,0 +1,563 @@
+//! Which packages a build takes: what was asked for and what that needs, at the latest version of each that fits. The same question has the same answer. Pure.
+//!
+//! Packages that are `Essential` are taken where something needs them, never by themselves: an image has no use for a shell that nothing asks for.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use super::index::{Candidate, Index};
+use super::relation::{Alternatives, Relation};
+use super::scripts::only_scripts_need;
+use super::version::Version;
+
+/// Choices that are tried; an honest release needs as many as there are packages.
+const MAX_STEPS: usize = 50_000;
+/// Of one build.
+const MAX_CHOSEN: usize = 5_000;
+/// Names in a chain of a message.
+const MAX_CHAIN: usize = 12;
+
+/// A package of the answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Chosen<'a> {
+    pub(crate) candidate: &'a Candidate,
+    /// Places in the answer of what it needs.
+    pub(crate) needs: Vec<usize>,
+}
+
+/// All packages, in the order in which they were taken.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer<'a> {
+    pub(crate) chosen: Vec<Chosen<'a>>,
+    /// For each root, the place of what answers it.
+    pub(crate) roots: Vec<usize>,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unsolved {
+    /// The request that it was for, as the caller counts them.
+    pub(crate) root: usize,
+    pub(crate) problem: String,
+    pub(crate) fix: &'static str,
+}
+
+/// Who wants something.
+#[derive(Clone, Copy, Debug)]
+enum By {
+    Root(usize),
+    Chosen(usize),
+}
+
+struct Goal {
+    any: Rc<Alternatives>,
+    by: By,
+}
+
+struct Taken<'a> {
+    candidate: &'a Candidate,
+    by: By,
+    provided: Vec<(String, Option<Version>)>,
+    needs: Vec<Rc<Alternatives>>,
+    refuses: Vec<Alternatives>,
+}
+
+/// A place to come back to.
+struct Choice<'a> {
+    taken: usize,
+    goals: usize,
+    next: usize,
+    by: By,
+    options: Vec<&'a Candidate>,
+    at: usize,
+}
+
+struct Search<'a> {
+    index: &'a Index,
+    architecture: &'a str,
+    without: &'a BTreeSet<String>,
+    taken: Vec<Taken<'a>>,
+    goals: Vec<Goal>,
+    next: usize,
+    choices: Vec<Choice<'a>>,
+    /// The first: what comes after it are other ways round it.
+    failed: Option<Unsolved>,
+}
+
+/// Answers `roots`. Whatever `without` names, or only scripts need, counts as there for whoever needs it, and is taken only if it is a root.
+///
+/// # Errors
+/// The first need that cannot be met, or two packages that cannot be together, with the way that leads there.
+pub(crate) fn solve<'a>(
+    index: &'a Index,
+    architecture: &'a str,
+    roots: &[Relation],
+    without: &'a BTreeSet<String>,
+) -> Result<Answer<'a>, Unsolved> {
+    let goals = roots.iter().enumerate().map(|(at, relation)| Goal {
+        any: Rc::new(Alternatives(vec![relation.clone()])),
+        by: By::Root(at),
+    });
+    let mut search = Search {
+        index,
+        architecture,
+        without,
+        taken: Vec::new(),
+        goals: goals.collect(),
+        next: 0,
+        choices: Vec::new(),
+        failed: None,
+    };
+    for _ in 0..MAX_STEPS {
+        match search.step() {
+            Ok(true) => return Ok(search.answer(roots)),
+            Ok(false) => {}
+            Err(unsolved) => return Err(unsolved),
+        }
+    }
+    Err(search.failed.take().unwrap_or(Unsolved {
+        root: 0,
+        problem: format!("needs more than {MAX_STEPS} choices"),
+        fix: "ask for less, or name versions",
+    }))
+}
+
+impl<'a> Search<'a> {
+    /// True when nothing is left to be wanted.
+    fn step(&mut self) -> Result<bool, Unsolved> {
+        let Some(goal) = self.goals.get(self.next) else {
+            return Ok(true);
+        };
+        let (any, by) = (Rc::clone(&goal.any), goal.by);
+        self.next += 1;
+        if self.is_met(&any, by) {
+            return Ok(false);
+        }
+        let options = self.options(&any);
+        if options.is_empty() {
+            let unsolved = self.nothing_for(&any, by);
+            return self.go_back(unsolved);
+        }
+        self.choices.push(Choice {
+            taken: self.taken.len(),
+            goals: self.goals.len(),
+            next: self.next,
+            by,
+            options,
+            at: 0,
+        });
+        self.choose()
+    }
+
+    /// Takes the latest choice's option.
+    fn choose(&mut self) -> Result<bool, Unsolved> {
+        let Some(choice) = self.choices.last() else {
+            return Ok(false);
+        };
+        let (by, at) = (choice.by, choice.at);
+        let Some(candidate) = choice.options.get(at).copied() else {
+            return Ok(false);
+        };
+        match self.take(candidate, by) {
+            Ok(()) => Ok(false),
+            Err(unsolved) => self.go_back(unsolved),
+        }
+    }
+
+    /// To the latest choice with another option.
+    fn go_back(&mut self, unsolved: Unsolved) -> Result<bool, Unsolved> {
+        let first = self.failed.get_or_insert(unsolved).clone();
+        while let Some(choice) = self.choices.last_mut() {
+            choice.at += 1;
+            if choice.at < choice.options.len() {
+                self.taken.truncate(choice.taken);
+                self.goals.truncate(choice.goals);
+                self.next = choice.next;
+                return self.choose();
+            }
+            self.choices.pop();
+        }
+        Err(first)
+    }
+
+    fn is_met(&self, any: &Alternatives, by: By) -> bool {
+        let left_out = |package: &str| {
+            any.0.iter().any(|relation| {
+                self.without.contains(&relation.name) || only_scripts_need(package, &relation.name)
+            })
+        };
+        let package = match by {
+            By::Root(_) => None,
+            By::Chosen(at) => self.taken.get(at).map(|taken| &*taken.candidate.name),
+        };
+        package.is_some_and(left_out) || self.met_by(any).is_some()
+    }
+
+    fn met_by(&self, any: &Alternatives) -> Option<usize> {
+        any.0.iter().find_map(|relation| {
+            self.taken
+                .iter()
+                .position(|taken| self.meets(relation, taken))
+        })
+    }
+
+    fn meets(&self, relation: &Relation, taken: &Taken<'_>) -> bool {
+        relation.is_for(self.architecture)
+            && (relation.name == *taken.candidate.name && relation.takes(&taken.candidate.version)
+                || taken.provided.iter().any(|(name, version)| {
+                    *name == relation.name && relation.takes_provided(version.as_ref())
+                }))
+    }
+
+    /// In the order in which they are tried: alternatives as they are written, a package of the name before those that provide it.
+    fn options(&self, any: &Alternatives) -> Vec<&'a Candidate> {
+        let mut options: Vec<&Candidate> = Vec::new();
+        for relation in any
+            .0
+            .iter()
+            .filter(|relation| relation.is_for(self.architecture))
+        {
+            let real = self
+                .index
+                .named(&relation.name)
+                .filter(|candidate| relation.takes(&candidate.version));
+            let provides = |candidate: &&Candidate| {
+                let provided = candidate.provided().unwrap_or_default();
+                provided.iter().any(|(name, version)| {
+                    *name == relation.name && relation.takes_provided(version.as_ref())
+                })
+            };
+            let virtually = self.index.providing(&relation.name).filter(provides);
+            for candidate in real.chain(virtually) {
+                let is_same = |other: &&Candidate| std::ptr::eq(*other, candidate);
+                let another = |taken: &Taken<'_>| taken.candidate.name == candidate.name;
+                if !options.iter().any(is_same) && !self.taken.iter().any(another) {
+                    options.push(candidate);
+                }
+            }
+        }
+        options
+    }
+
+    fn take(&mut self, candidate: &'a Candidate, by: By) -> Result<(), Unsolved> {
+        const BROKEN: &str = "name another mirror: this one's index is broken";
+        let root = self.root(by);
+        let broken = |problem: String| Unsolved {
+            root,
+            problem,
+            fix: BROKEN,
+        };
+        if self.taken.len() >= MAX_CHOSEN {
+            return Err(broken(format!("needs more than {MAX_CHOSEN} packages")));
+        }
+        let taken = Taken {
+            candidate,
+            by,
+            provided: candidate.provided().map_err(broken)?,
+            needs: candidate
+                .needs()
+                .map_err(broken)?
+                .into_iter()
+                .map(Rc::new)
+                .collect(),
+            refuses: candidate.refuses().map_err(broken)?,
+        };
+        for other in &self.taken {
+            for (one, against) in [(&taken, other), (other, &taken)] {
+                if let Some(relation) = self.refused(one, against) {
+                    let problem = format!(
+                        "{} {} cannot be together with {} {}, by `{relation}` (the one is needed by {}, the other by {})",
+                        one.candidate.name,
+                        one.candidate.version,
+                        against.candidate.name,
+                        against.candidate.version,
+                        self.chain(one.by),
+                        self.chain(against.by),
+                    );
+                    return Err(Unsolved {
+                        root,
+                        problem,
+                        fix: "take out one of the two that need them",
+                    });
+                }
+            }
+        }
+        let at = self.taken.len();
+        self.goals.extend(taken.needs.iter().map(|any| Goal {
+            any: Rc::clone(any),
+            by: By::Chosen(at),
+        }));
+        self.taken.push(taken);
+        Ok(())
+    }
+
+    fn refused<'b>(&self, one: &'b Taken<'_>, against: &Taken<'_>) -> Option<&'b Relation> {
+        let all = one.refuses.iter().flat_map(|any| any.0.iter());
+        all.into_iter()
+            .find(|relation| self.meets(relation, against))
+    }
+
+    fn nothing_for(&self, any: &Alternatives, by: By) -> Unsolved {
+        let there: Vec<String> = any
+            .0
+            .iter()
+            .flat_map(|relation| self.index.named(&relation.name))
+            .map(|candidate| format!("{} {}", candidate.name, candidate.version))
+            .take(4)
+            .collect();
+        let there = if there.is_empty() {
+            "and there is no such package".to_owned()
+        } else {
+            format!("and there is only {}", there.join(", "))
+        };
+        let problem = match by {
+            By::Root(_) => format!("`{any}` is asked for, {there}"),
+            By::Chosen(_) => format!("`{any}` is needed by {}, {there}", self.chain(by)),
+        };
+        Unsolved {
+            root: self.root(by),
+            problem,
+            fix: "correct the name, name a suite or component that has it, or list in `without` what only scripts need",
+        }
+    }
+
+    /// `libb 1 <- liba 2 <- what was asked for`.
+    fn chain(&self, mut by: By) -> String {
+        let mut names = Vec::new();
+        while let By::Chosen(at) = by {
+            let Some(taken) = self.taken.get(at) else {
+                break;
+            };
+            names.push(format!(
+                "{} {}",
+                taken.candidate.name, taken.candidate.version
+            ));
+            by = taken.by;
+        }
+        if names.is_empty() {
+            return "the build file".to_owned();
+        }
+        if names.len() > MAX_CHAIN {
+            names.drain(MAX_CHAIN / 2..names.len() - MAX_CHAIN / 2);
+            names.insert(MAX_CHAIN / 2, "…".to_owned());
+        }
+        names.join(" <- ")
+    }
+
+    fn root(&self, mut by: By) -> usize {
+        loop {
+            match by {
+                By::Root(at) => return at,
+                By::Chosen(at) => match self.taken.get(at) {
+                    Some(taken) => by = taken.by,
+                    None => return 0,
+                },
+            }
+        }
+    }
+
+    fn answer(&self, roots: &[Relation]) -> Answer<'a> {
+        let places = |taken: &Taken<'_>| -> Vec<usize> {
+            let met = taken.needs.iter().filter_map(|any| self.met_by(any));
+            met.collect()
+        };
+        let chosen = self.taken.iter().map(|taken| Chosen {
+            candidate: taken.candidate,
+            needs: places(taken),
+        });
+        let met = |root: &Relation| {
+            self.taken
+                .iter()
+                .position(|taken| self.meets(root, taken))
+                .unwrap_or(0)
+        };
+        Answer {
+            chosen: chosen.collect(),
+            roots: roots.iter().map(met).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::index::tests::index;
+    use super::*;
+
+    fn answer(packages: &[&str], roots: &[&str], without: &[&str]) -> Result<String, String> {
+        let index = index(packages);
+        let roots: Vec<Relation> = roots
+            .iter()
+            .map(|root| Relation::parse(root).unwrap())
+            .collect();
+        let without = without.iter().map(|name| (*name).to_owned()).collect();
+        let chosen = solve(&index, "amd64", &roots, &without)
+            .map_err(|unsolved| format!("{}: {}", unsolved.root, unsolved.problem))?
+            .chosen;
+        let names: Vec<String> = chosen
+            .iter()
+            .map(|one| format!("{} {}", one.candidate.name, one.candidate.version))
+            .collect();
+        Ok(names.join(", "))
+    }
+
+    #[test]
+    fn what_is_needed_comes_along() {
+        for (name, packages, roots, want) in [
+            ("alone", &["aa 1"][..], &["aa"][..], "aa 1"),
+            ("the latest", &["aa 1.9", "aa 1.10"], &["aa"], "aa 1.10"),
+            (
+                "the latest that fits",
+                &["aa 1", "aa 2"],
+                &["aa (<< 2)"],
+                "aa 1",
+            ),
+            (
+                "a chain",
+                &["aa 1; Depends: bb", "bb 1; Pre-Depends: cc", "cc 1"],
+                &["aa"],
+                "aa 1, bb 1, cc 1",
+            ),
+            (
+                "a circle",
+                &["aa 1; Depends: bb", "bb 1; Depends: aa"],
+                &["aa"],
+                "aa 1, bb 1",
+            ),
+            (
+                "the first alternative",
+                &["aa 1; Depends: bb | cc", "bb 1", "cc 1"],
+                &["aa"],
+                "aa 1, bb 1",
+            ),
+            (
+                "the first that can be had",
+                &["aa 1; Depends: bb | cc", "bb 1; Depends: none", "cc 1"],
+                &["aa"],
+                "aa 1, cc 1",
+            ),
+            (
+                "one that is there already",
+                &["aa 1; Depends: bb | cc", "bb 1", "cc 1"],
+                &["cc", "aa"],
+                "cc 1, aa 1",
+            ),
+            (
+                "a provider",
+                &[
+                    "aa 1; Depends: mail",
+                    "zz 1; Provides: mail",
+                    "bb 1; Provides: mail",
+                ],
+                &["aa"],
+                "aa 1, bb 1",
+            ),
+            (
+                "a provider of the version",
+                &[
+                    "aa 1; Depends: mail (>= 2)",
+                    "bb 1; Provides: mail",
+                    "cc 1; Provides: mail (= 2)",
+                ],
+                &["aa"],
+                "aa 1, cc 1",
+            ),
+            (
+                "the real one first",
+                &["aa 1; Depends: mail", "bb 1; Provides: mail", "mail 1"],
+                &["aa"],
+                "aa 1, mail 1",
+            ),
+            (
+                "any architecture",
+                &["aa 1; Depends: bb:any, cc:amd64", "bb 1", "cc 1"],
+                &["aa"],
+                "aa 1, bb 1, cc 1",
+            ),
+            (
+                "an older one, because of a conflict",
+                &["aa 1", "bb 2; Conflicts: aa", "bb 1"],
+                &["aa", "bb"],
+                "aa 1, bb 1",
+            ),
+            (
+                "its own name provided",
+                &["aa 1; Provides: mail; Conflicts: mail"],
+                &["aa"],
+                "aa 1",
+            ),
+            (
+                "breaks of an older one",
+                &["aa 2", "bb 1; Breaks: aa (<< 2)"],
+                &["aa", "bb"],
+                "aa 2, bb 1",
+            ),
+        ] {
+            assert_eq!(answer(packages, roots, &[]), Ok(want.to_owned()), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_only_scripts_need_is_left_out() {
+        let packages = [
+            "aa 1; Depends: dpkg (>= 1), debconf | debconf-2.0, own",
+            "dpkg 1",
+        ];
+        assert_eq!(answer(&packages, &["aa"], &["own"]), Ok("aa 1".to_owned()));
+        let asked = answer(&packages, &["dpkg", "aa"], &["own"]);
+        assert_eq!(asked, Ok("dpkg 1, aa 1".to_owned()));
+    }
+
+    #[test]
+    fn what_cannot_be_is_told_with_the_way_that_leads_there() {
+        for (name, packages, roots, want) in [
+            (
+                "unknown",
+                &["aa 1"][..],
+                &["bb"][..],
+                "0: `bb` is asked for, and there is no such package",
+            ),
+            (
+                "too old",
+                &["aa 1; Depends: bb", "bb 1; Depends: cc (>= 2)", "cc 1"],
+                &["aa"],
+                "0: `cc (>= 2)` is needed by bb 1 <- aa 1, and there is only cc 1",
+            ),
+            (
+                "another architecture",
+                &["aa 1; Depends: bb:i386", "bb 1"],
+                &["aa"],
+                "0: `bb:i386` is needed by aa 1, and there is only bb 1",
+            ),
+            (
+                "a conflict",
+                &["aa 1", "bb 1; Depends: cc", "cc 1; Conflicts: aa (<= 1)"],
+                &["aa", "bb"],
+                "1: cc 1 cannot be together with aa 1, by `aa (<= 1)` (the one is needed by bb 1, the other by the build file)",
+            ),
+            (
+                "two versions",
+                &["aa 1", "bb 1; Depends: aa (>= 2)", "aa 2"],
+                &["aa (= 1)", "bb"],
+                "1: `aa (>= 2)` is needed by bb 1, and there is only aa 2, aa 1",
+            ),
+        ] {
+            assert_eq!(answer(packages, roots, &[]), Err(want.to_owned()), "{name}");
+        }
+    }
+
+    #[test]
+    fn many_choices_that_all_fail_end() {
+        let mut packages = vec!["aa 1; Depends: x0".to_owned()];
+        for at in 0..40 {
+            for kind in ["p", "q"] {
+                packages.push(format!(
+                    "{kind}{at} 1; Provides: x{at}; Depends: x{}",
+                    at + 1
+                ));
+            }
+        }
+        let packages: Vec<&str> = packages.iter().map(String::as_str).collect();
+        let told = answer(&packages, &["aa"], &[]).unwrap_err();
+        assert!(told.contains("`x40` is needed by p39 1 <- "), "{told}");
+    }
+}

@@ -203,7 +203,13 @@ impl Made {
             settle_type(group, dir)?;
         }
         settings::write(dir, &group.settings, &mut self.warnings)?;
-        inherit(&group.inherit, parent, dir, existed)?;
+        // What a setting has just written is not empty.
+        inherit(
+            &group.inherit,
+            parent,
+            dir,
+            existed || !group.settings.is_empty(),
+        )?;
         if let Some(set) = &group.devices {
             let program: Vec<Insn> = airtight_plan::bundle::device_program(set)
                 .into_iter()

@@ -1,15 +1,15 @@
 //! `copy`: sources of this host become entries. What an immutable layer cannot hold is refused by name.
 
-use std::fs::{DirEntry, File, FileType, Metadata};
 use std::io;
-use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use airtight_image::source::{ItemKind, ListError};
 
 use crate::entries::{Content, EntryKind, Origin};
 use crate::error::Problem;
 use crate::path::ImagePath;
+use crate::scan::scan;
 use crate::source::{Root, Roots};
 use crate::spec::{Copy, CopyFrom};
 use crate::tree::Tree;
@@ -21,7 +21,7 @@ pub(crate) fn copy(asked: &Copy, key: &str, roots: &Roots, tree: &mut Tree) -> R
         root,
         way,
         named,
-        metadata,
+        kind,
     } = locate(&asked.from, &from_key, roots)?;
     let shown = match &asked.from {
         CopyFrom::Host(path) | CopyFrom::Context(path) => path,
@@ -32,7 +32,7 @@ pub(crate) fn copy(asked: &Copy, key: &str, roots: &Roots, tree: &mut Tree) -> R
         root,
         tree,
     };
-    if metadata.is_dir() {
+    if kind == ItemKind::Directory {
         return walk.directory(&way, &named, shown);
     }
     if !asked.exclude.is_empty() {
@@ -51,10 +51,9 @@ pub(crate) fn copy(asked: &Copy, key: &str, roots: &Roots, tree: &mut Tree) -> R
         way,
         named,
         shown,
-        metadata: &metadata,
-        held: Path::new(""),
+        kind,
     };
-    walk.entry(found, &to).map(|_| ())
+    walk.entry(found, &to)
 }
 
 /// Where a source lies, and what it was when it was looked at.
@@ -64,7 +63,7 @@ struct Located<'a> {
     way: PathBuf,
     /// On this host, for messages and the linker's rules.
     named: PathBuf,
-    metadata: Metadata,
+    kind: ItemKind,
 }
 
 /// The named source itself is followed if it is a link (what it holds is meant), but a relative one not out of the context. From
@@ -93,15 +92,12 @@ fn locate<'a>(from: &CopyFrom, key: &str, roots: &'a Roots) -> Result<Located<'a
             "copy what it leads to into the directory, or name the host path in full",
         ));
     };
-    let metadata = root
-        .look(way)
-        .and_then(|file| file.metadata())
-        .map_err(|err| unreadable(key, shown, &err))?;
+    let kind = root.kind(way).map_err(|err| unreadable(key, shown, &err))?;
     Ok(Located {
         root,
         way: way.to_path_buf(),
         named: named.unwrap_or(real),
-        metadata,
+        kind,
     })
 }
 
@@ -127,9 +123,7 @@ struct Found<'a> {
     way: PathBuf,
     named: PathBuf,
     shown: &'a Path,
-    metadata: &'a Metadata,
-    /// Its name in the directory that is held open: there it is read if it is a link.
-    held: &'a Path,
+    kind: ItemKind,
 }
 
 impl Walk<'_> {
@@ -138,84 +132,58 @@ impl Walk<'_> {
         let origin = self.origin(shown);
         self.tree
             .add(&self.asked.to, EntryKind::Directory, &origin)?;
-        let mut waiting = vec![PathBuf::new()];
-        while let Some(below) = waiting.pop() {
-            let failed = |err| unreadable(&format!("{}.from", self.key), &shown.join(&below), &err);
-            let held = self.root.look(&way.join(&below)).map_err(failed)?;
-            let mut found = read_dir(&held).map_err(failed)?;
-            found.sort_by_cached_key(DirEntry::file_name);
-            for entry in found {
-                let below = below.join(entry.file_name());
-                if self
-                    .asked
-                    .exclude
-                    .iter()
-                    .any(|pattern| pattern.matches(&below))
-                {
-                    continue;
-                }
-                let shown = shown.join(&below);
-                // Of the name itself, in the directory that is held open.
-                let metadata = entry
-                    .metadata()
-                    .map_err(|err| self.unreadable(&shown, &err))?;
-                let to = below
-                    .iter()
-                    .fold(self.asked.to.clone(), |to, name| to.child(name));
+        for listing in scan(self.root, way, &self.asked.exclude) {
+            let below = listing.below;
+            let (way, named, shown) = (join(way, &below), join(named, &below), join(shown, &below));
+            let items = listing.items.map_err(|ListError { name, error }| {
+                let named = name.map_or_else(|| shown.clone(), |name| shown.join(name));
+                self.unreadable(&named, &error)
+            })?;
+            let to = below
+                .iter()
+                .fold(self.asked.to.clone(), |to, name| to.child(name));
+            for item in items {
                 let found = Found {
-                    way: way.join(&below),
-                    named: named.join(&below),
-                    shown: &shown,
-                    metadata: &metadata,
-                    held: &entry.path(),
+                    way: way.join(&item.name),
+                    named: named.join(&item.name),
+                    shown: &shown.join(&item.name),
+                    kind: item.kind,
                 };
-                if self.entry(found, &to)? {
-                    waiting.push(below);
-                }
+                self.entry(found, &to.child(&item.name))?;
             }
         }
         Ok(())
     }
 
-    /// Adds one entry; true for a directory.
-    fn entry(&mut self, found: Found<'_>, to: &ImagePath) -> Result<bool, Problem> {
+    fn entry(&mut self, found: Found<'_>, to: &ImagePath) -> Result<(), Problem> {
         let Found {
             way,
             named,
             shown,
-            metadata,
-            held,
+            kind,
         } = found;
-        let kind = metadata.file_type();
-        let kind = if kind.is_dir() {
-            EntryKind::Directory
-        } else if kind.is_symlink() {
-            EntryKind::Symlink(
-                held.read_link()
-                    .map_err(|err| self.unreadable(shown, &err))?,
-            )
-        } else if kind.is_file() {
-            EntryKind::File {
-                content: Content::Host(self.root.source(way, named, metadata)),
-                length: metadata.len(),
-                executable: metadata.permissions().mode() & 0o111 != 0,
+        let kind = match kind {
+            ItemKind::Directory => EntryKind::Directory,
+            ItemKind::Symlink(target) => EntryKind::Symlink(target),
+            ItemKind::File(identity) => EntryKind::File {
+                content: Content::Host(self.root.source(way, named, identity)),
+                length: identity.length,
+                executable: identity.mode & 0o111 != 0,
+            },
+            ItemKind::Other(what) => {
+                let problem = format!(
+                    "`{}` is {what}, which a layer of an app cannot hold",
+                    shown.display()
+                );
+                return Err(Problem::new(
+                    self.source_key(),
+                    problem,
+                    "remove it, or name it in `exclude`",
+                ));
             }
-        } else {
-            let problem = format!(
-                "`{}` is {}, which a layer of an app cannot hold",
-                shown.display(),
-                describe(kind)
-            );
-            return Err(Problem::new(
-                self.source_key(),
-                problem,
-                "remove it, or name it in `exclude`",
-            ));
         };
-        let is_directory = kind == EntryKind::Directory;
         let origin = self.origin(shown);
-        self.tree.add(to, kind, &origin)?;
-        Ok(is_directory)
+        self.tree.add(to, kind, &origin).map(drop)
     }
 
     fn origin(&self, shown: &Path) -> Origin {
@@ -231,20 +199,10 @@ impl Walk<'_> {
     }
 }
 
-/// By the descriptor, so that it is this directory that is read, whatever its name means by now.
-fn read_dir(held: &File) -> io::Result<Vec<DirEntry>> {
-    Path::new("/proc/self/fd")
-        .join(held.as_raw_fd().to_string())
-        .read_dir()?
-        .collect()
-}
-
-fn describe(kind: FileType) -> &'static str {
-    match () {
-        () if kind.is_socket() => "a socket",
-        () if kind.is_fifo() => "a FIFO",
-        () if kind.is_block_device() => "a block device",
-        () if kind.is_char_device() => "a character device",
-        () => "of an unknown type",
+/// Without a slash at its end where `below` is empty.
+fn join(path: &Path, below: &Path) -> PathBuf {
+    if below.as_os_str().is_empty() {
+        return path.to_path_buf();
     }
+    path.join(below)
 }

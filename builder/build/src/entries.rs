@@ -2,7 +2,6 @@
 //! where two sources claim one path, the two.
 
 use std::collections::btree_map::{BTreeMap, Entry as Slot};
-use std::ffi::OsStr;
 use std::io::{self, BufReader, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -117,25 +116,31 @@ fn check(path: &ImagePath, entry: &Entry, entries: u64, bytes: u64) -> Result<()
         Err(Problem::new(entry.origin.key.as_ref(), problem, fix))
     };
     let limits = Limits::default();
-    let mut names = path.relative().iter().map(OsStr::as_encoded_bytes);
-    if names.any(|name| name.starts_with(WHITEOUT.as_bytes())) {
+    let (mut depth, mut longest, mut deletes) = (0, 0, false);
+    let whole = path.relative().as_os_str().as_encoded_bytes();
+    for name in whole.split(|byte| *byte == b'/') {
+        depth += 1;
+        longest = longest.max(name.len());
+        deletes |= name.starts_with(WHITEOUT.as_bytes());
+    }
+    if deletes {
         return bad(
             "which deletes: a layer's names that begin with `.wh.` are whiteouts".to_owned(),
             "rename it, `exclude` it, or choose another place",
         );
     }
     let nearer = "choose a shorter `to`, or `exclude` it";
-    if path.relative().iter().count() > MAX_DEPTH {
+    if depth > MAX_DEPTH {
         return bad(
             format!("which is more than {MAX_DEPTH} directories deep"),
             nearer,
         );
     }
     // A directory's name has a slash at its end in a layer.
-    if path.relative().as_os_str().len() >= MAX_PATH {
+    if whole.len() >= MAX_PATH {
         return bad(format!("which is {MAX_PATH} bytes long or more"), nearer);
     }
-    if path.relative().iter().any(|name| name.len() > MAX_NAME) {
+    if longest > MAX_NAME {
         return bad(
             format!("which has a name of more than {MAX_NAME} bytes"),
             nearer,

@@ -52,6 +52,7 @@ mod packages;
 mod path;
 mod plan;
 mod process;
+mod scan;
 mod settings;
 mod source;
 mod spec;

@@ -1,15 +1,57 @@
 //! A path inside the image. Pure: what the host has there is none of its business.
 
-use std::ffi::OsStr;
+use std::cmp::Ordering;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Component, Path, PathBuf};
 
 /// Bytes of a path, as the kernel's `PATH_MAX` has it.
 const MAX_PATH: usize = 4096;
 
 /// Absolute, without `.`, `..`, doubled or trailing slashes; `/` is the image's root.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug)]
 pub struct ImagePath(PathBuf);
+
+// By bytes: a tree's tens of thousands of paths are compared a dozen times each, and `Path` would take each apart every time.
+
+impl PartialEq for ImagePath {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for ImagePath {}
+
+impl Hash for ImagePath {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.bytes().hash(state);
+    }
+}
+
+/// As paths are ordered, name by name: what lies in a directory comes right after it, since no name holds a byte that is less than
+/// the slash's place here.
+impl Ord for ImagePath {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let (one, other) = (self.bytes(), other.bytes());
+        let ((ones, _), (others, _)) = (one.as_chunks::<8>(), other.as_chunks::<8>());
+        let equal = ones
+            .iter()
+            .zip(others)
+            .take_while(|(one, other)| one == other);
+        let start = equal.count() * 8;
+        let place = |byte: &u8| if *byte == b'/' { 0 } else { *byte };
+        let one = one.iter().skip(start).map(place);
+        one.cmp(other.iter().skip(start).map(place))
+    }
+}
+
+impl PartialOrd for ImagePath {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl ImagePath {
     /// The root.
@@ -43,21 +85,40 @@ impl ImagePath {
         Ok(Self(clean))
     }
 
+    fn bytes(&self) -> &[u8] {
+        self.0.as_os_str().as_bytes()
+    }
+
     /// This path with one name added. `name` is a directory entry's, so it holds no slash and is not `..`.
     pub(crate) fn child(&self, name: &OsStr) -> Self {
-        Self(self.0.join(name))
+        let mut path = Vec::with_capacity(self.bytes().len() + 1 + name.len());
+        path.extend_from_slice(self.bytes());
+        if path != b"/" {
+            path.push(b'/');
+        }
+        path.extend_from_slice(name.as_bytes());
+        Self(PathBuf::from(OsString::from_vec(path)))
     }
 
     /// Its directory; `None` for the root.
     #[must_use]
     pub fn parent(&self) -> Option<Self> {
-        self.0.parent().map(|parent| Self(parent.to_path_buf()))
+        let (parent, _) = self.split()?;
+        Some(Self(PathBuf::from(parent)))
     }
 
     /// The last name; `None` for the root.
     #[must_use]
     pub fn name(&self) -> Option<&OsStr> {
-        self.0.file_name()
+        self.split().map(|(_, name)| name)
+    }
+
+    /// Its directory and its last name.
+    fn split(&self) -> Option<(&OsStr, &OsStr)> {
+        let bytes = self.bytes();
+        let slash = bytes.iter().rposition(|byte| *byte == b'/')?;
+        let (parent, name) = (bytes.get(..slash.max(1))?, bytes.get(slash + 1..)?);
+        (!name.is_empty()).then(|| (OsStr::from_bytes(parent), OsStr::from_bytes(name)))
     }
 
     #[must_use]
@@ -68,13 +129,17 @@ impl ImagePath {
     /// Without the leading slash, as a layer has it.
     #[must_use]
     pub fn relative(&self) -> &Path {
-        self.0.strip_prefix("/").unwrap_or(&self.0)
+        Path::new(OsStr::from_bytes(self.bytes().get(1..).unwrap_or_default()))
     }
 
     /// Whether it is `directory` or lies below it.
     #[must_use]
     pub fn is_in(&self, directory: &Self) -> bool {
-        self.0.starts_with(&directory.0)
+        let rest = match self.bytes().strip_prefix(directory.bytes()) {
+            Some(rest) if directory.bytes() != b"/" => rest,
+            other => return other.is_some(),
+        };
+        rest.is_empty() || rest.starts_with(b"/")
     }
 }
 
@@ -87,6 +152,48 @@ impl fmt::Display for ImagePath {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn order_parts_and_containment_are_those_of_paths() {
+        let texts = [
+            "/",
+            "/a",
+            "/a/b",
+            "/a/b/c",
+            "/a.b",
+            "/a-b/c",
+            "/a0",
+            "/ab",
+            "/b",
+            "/usr/lib/x86_64-linux-gnu/libc.so.6",
+            "/usr/lib/x86_64-linux-gnu/libc.so",
+            "/usr/lib/x86_64-linux-gnu",
+            "/usr/lib/x86",
+            "/usr/lib",
+            "/usr/lib.d/x",
+        ];
+        for one in texts {
+            let left = ImagePath::parse(one).unwrap();
+            assert_eq!(
+                left.parent().as_ref().map(ImagePath::as_path),
+                left.0.parent(),
+                "{one}"
+            );
+            assert_eq!(left.name(), left.0.file_name(), "{one}");
+            assert_eq!(left.relative(), left.0.strip_prefix("/").unwrap(), "{one}");
+            assert_eq!(left.child("x".as_ref()).0, left.0.join("x"), "{one}");
+            for other in texts {
+                let right = ImagePath::parse(other).unwrap();
+                assert_eq!(left.cmp(&right), left.0.cmp(&right.0), "{one} {other}");
+                assert_eq!(left == right, left.0 == right.0, "{one} {other}");
+                assert_eq!(
+                    left.is_in(&right),
+                    left.0.starts_with(&right.0),
+                    "{one} {other}"
+                );
+            }
+        }
+    }
 
     #[test]
     fn a_path_is_absolute_and_cannot_climb() {

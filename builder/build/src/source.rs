@@ -1,6 +1,7 @@
 //! Sources on this host: where they are looked up, and that what is read is what was planned. Others may write to a build's
 //! directory while it runs; a link or another file that they put there is refused, never read.
 
+use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -8,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use airtight_image::Identity;
-use airtight_image::source::{look_beneath, read_beneath};
+use airtight_image::source::{
+    Item, ItemKind, ListError, kind_beneath, list_beneath, look_beneath, read_beneath,
+};
 
 /// A regular file, as it was when the plan was made.
 #[derive(Clone, Debug)]
@@ -122,16 +125,25 @@ impl Root {
     }
 
     /// What lies at the end of `way`.
-    pub(crate) fn look(&self, way: &Path) -> io::Result<File> {
-        look_beneath(&self.at, way)
+    pub(crate) fn kind(&self, way: &Path) -> io::Result<ItemKind> {
+        kind_beneath(&self.at, way)
     }
 
-    /// The file at the end of `way`, which `path` names and `metadata` describes.
-    pub(crate) fn source(&self, way: PathBuf, path: PathBuf, metadata: &Metadata) -> Source {
+    /// What lies in the directory at the end of `way`.
+    pub(crate) fn list(
+        &self,
+        way: &Path,
+        wanted: impl Fn(&OsStr) -> bool,
+    ) -> Result<Vec<Item>, ListError> {
+        list_beneath(&self.at, way, wanted)
+    }
+
+    /// The file at the end of `way`, which `path` names and which was `identity` when it was looked at.
+    pub(crate) fn source(&self, way: PathBuf, path: PathBuf, identity: Identity) -> Source {
         Source {
             path,
             beneath: Some((self.at.clone(), way)),
-            identity: Identity::of(metadata),
+            identity,
         }
     }
 }
@@ -171,8 +183,10 @@ mod tests {
         fs::write(dir.join("other/f"), "else").unwrap();
         let root = Root::open(&dir).unwrap();
         let way = PathBuf::from("tree/f");
-        let metadata = root.look(&way).unwrap().metadata().unwrap();
-        let source = root.source(way, dir.join("tree/f"), &metadata);
+        let ItemKind::File(identity) = root.kind(&way).unwrap() else {
+            return Err("is no file".to_owned());
+        };
+        let source = root.source(way, dir.join("tree/f"), identity);
         change(&dir);
         let (file, _) = source.open().map_err(|err| err.to_string())?;
         io::read_to_string(file).map_err(|err| err.to_string())

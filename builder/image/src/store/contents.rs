@@ -119,6 +119,19 @@ impl Identity {
         }
     }
 
+    #[expect(clippy::cast_sign_loss, reason = "a file's length is no less than 0")]
+    pub(crate) fn of_stat(stat: &nix::sys::stat::FileStat) -> Self {
+        let nanoseconds = |count: i64| u32::try_from(count).unwrap_or(0);
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            length: stat.st_size as u64,
+            modified: (stat.st_mtime, nanoseconds(stat.st_mtime_nsec)),
+            changed: (stat.st_ctime, nanoseconds(stat.st_ctime_nsec)),
+            mode: stat.st_mode,
+        }
+    }
+
     /// Whether a change after `moment` would show: both times lie clearly before it.
     #[must_use]
     pub fn settled_at(&self, moment: SystemTime) -> bool {

@@ -1,0 +1,176 @@
+//! A tree of this host, listed by several threads: the kernel's part of a look at ten thousand files is most of what a build that
+//! changes nothing takes.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use airtight_image::source::{Item, ItemKind, ListError};
+
+use crate::glob::Pattern;
+use crate::source::Root;
+
+/// So many directories wait before a second thread is worth its start.
+const WORTH_A_THREAD: usize = 8;
+/// More wait for each other in the kernel.
+const MAX_THREADS: usize = 8;
+
+/// What lies in one directory.
+pub(crate) struct Listing {
+    /// From where the scan began; empty there.
+    pub(crate) below: PathBuf,
+    pub(crate) items: Result<Vec<Item>, ListError>,
+}
+
+/// All directories at `way` and below, without what a pattern names, in an order that does not depend on threads: a directory before
+/// what lies in it.
+pub(crate) fn scan(root: &Root, way: &Path, exclude: &[Pattern]) -> Vec<Listing> {
+    let scan = Scan {
+        root,
+        way,
+        exclude,
+        state: Mutex::new(State {
+            waiting: vec![PathBuf::new()],
+            working: 0,
+            listings: Vec::new(),
+        }),
+        changed: Condvar::new(),
+    };
+    scan.alone();
+    if !scan.state().waiting.is_empty() {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        std::thread::scope(|scope| {
+            for _ in 1..cpus.min(MAX_THREADS) {
+                scope.spawn(|| scan.together());
+            }
+            scan.together();
+        });
+    }
+    let state = scan.state.into_inner();
+    let mut listings = state.unwrap_or_else(PoisonError::into_inner).listings;
+    listings.sort_unstable_by(|one, other| bytes(&one.below).cmp(bytes(&other.below)));
+    listings
+}
+
+fn bytes(path: &Path) -> &[u8] {
+    path.as_os_str().as_encoded_bytes()
+}
+
+struct Scan<'a> {
+    root: &'a Root,
+    way: &'a Path,
+    exclude: &'a [Pattern],
+    state: Mutex<State>,
+    /// Something waits, or nothing will any more.
+    changed: Condvar,
+}
+
+struct State {
+    waiting: Vec<PathBuf>,
+    /// Threads that list a directory, and may find others.
+    working: usize,
+    listings: Vec<Listing>,
+}
+
+impl Scan<'_> {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Until it is done or a second thread is worth it.
+    fn alone(&self) {
+        let mut state = self.state();
+        while state.waiting.len() < WORTH_A_THREAD
+            && let Some(below) = state.waiting.pop()
+        {
+            let listing = self.list(below);
+            state.add(listing);
+        }
+    }
+
+    fn together(&self) {
+        let mut state = self.state();
+        loop {
+            let Some(below) = state.waiting.pop() else {
+                if state.working == 0 {
+                    self.changed.notify_all();
+                    return;
+                }
+                state = self
+                    .changed
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            state.working += 1;
+            drop(state);
+            let listing = self.list(below);
+            state = self.state();
+            state.working -= 1;
+            state.add(listing);
+            self.changed.notify_all();
+        }
+    }
+
+    fn list(&self, below: PathBuf) -> Listing {
+        let wanted = |name: &OsStr| {
+            let named = |pattern: &Pattern| pattern.matches(&below.join(name));
+            !self.exclude.iter().any(named)
+        };
+        let items = self.root.list(&self.way.join(&below), wanted);
+        Listing { below, items }
+    }
+}
+
+impl State {
+    fn add(&mut self, listing: Listing) {
+        let items = listing.items.as_deref().unwrap_or_default();
+        let directories = items.iter().filter(|item| item.kind == ItemKind::Directory);
+        self.waiting
+            .extend(directories.map(|item| listing.below.join(&item.name)));
+        self.listings.push(listing);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn every_directory_is_listed_once_and_what_is_excluded_is_not_entered() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut want = vec![String::new()];
+        for outer in 0..30 {
+            for inner in ["a", "b/c", "skip/d"] {
+                let below = format!("t{outer:02}/{inner}");
+                fs::create_dir_all(dir.path().join(&below)).unwrap();
+                fs::write(dir.path().join(&below).join("f"), "x").unwrap();
+            }
+            want.extend(["", "/a", "/b", "/b/c"].map(|inner| format!("t{outer:02}{inner}")));
+        }
+        want.sort();
+        let root = Root::open(dir.path()).unwrap();
+        let exclude = [Pattern::parse("skip").unwrap()];
+        let listings = scan(&root, Path::new(""), &exclude);
+        let found: Vec<_> = listings
+            .iter()
+            .map(|listing| listing.below.to_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(found, want);
+        for listing in listings {
+            let items = listing.items.unwrap();
+            assert!(items.is_sorted_by(|one, other| one.name < other.name));
+            let files = items.iter().filter(|item| item.name == "f");
+            assert_eq!(
+                files.count(),
+                usize::from(listing.below.ends_with("a") || listing.below.ends_with("c"))
+            );
+        }
+        let gone = scan(&root, Path::new("gone"), &[]);
+        assert_eq!(gone.len(), 1);
+        let told = gone.into_iter().next().map(|listing| listing.items);
+        assert!(matches!(told, Some(Err(ListError { name: None, .. }))));
+    }
+}

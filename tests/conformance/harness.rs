@@ -191,6 +191,8 @@ impl Must {
 /// A directory for one case and one runtime: bundles and a state directory.
 pub(crate) struct Place {
     pub(crate) runtime: &'static Runtime,
+    /// What takes containers back, also where a case lost the other.
+    rescue: &'static Runtime,
     dir: TempDir,
 }
 
@@ -208,7 +210,27 @@ impl Place {
             .unwrap();
         // A payload that is mapped to other ids has to reach its root.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        Self { runtime, dir }
+        Self {
+            runtime,
+            rescue: runtime,
+            dir,
+        }
+    }
+
+    /// The same runtime as a file of this place, which a case may lose.
+    pub(crate) fn with_own_copy(&self) -> (Self, PathBuf) {
+        let (program, rest) = self.runtime.command.split_first().unwrap();
+        let found = Command::new("which").arg(program).output().unwrap().stdout;
+        let found = PathBuf::from(String::from_utf8(found).unwrap().trim_end());
+        let place = Self::new(self.runtime);
+        let copy = place.path(found.file_name().unwrap());
+        fs::copy(found, &copy).unwrap();
+        let command = [&[copy.clone().into_os_string()], rest].concat();
+        let runtime = Box::leak(Box::new(Runtime {
+            name: self.runtime.name,
+            command,
+        }));
+        (Self { runtime, ..place }, copy)
     }
 
     pub(crate) fn is(&self, name: &str) -> bool {
@@ -225,7 +247,11 @@ impl Place {
 
     /// `RUNTIME --root STATE`, to which a verb is to be added.
     pub(crate) fn command(&self) -> Command {
-        let (program, rest) = self.runtime.command.split_first().unwrap();
+        self.command_of(self.runtime)
+    }
+
+    fn command_of(&self, runtime: &Runtime) -> Command {
+        let (program, rest) = runtime.command.split_first().unwrap();
         let mut command = Command::new(program);
         command
             .args(rest)
@@ -498,7 +524,9 @@ impl Container<'_> {
 impl Drop for Container<'_> {
     fn drop(&mut self) {
         if self.place.path("state").join(&self.id).exists() {
-            drop(self.verb("delete", &["--force"]));
+            let mut command = self.place.command_of(self.place.rescue);
+            command.args(["delete", "--force", &self.id]);
+            drop(self.place.finish(command));
         }
         for group in self.groups() {
             sweep(&group);

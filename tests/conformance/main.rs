@@ -21,6 +21,7 @@ mod kills;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod own_file;
 mod process;
 mod schema;
 mod seccomp;

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use airtight_plan::bundle::{CompatOptions, compat, group_plan, warnings};
+use airtight_plan::bundle::{CompatOptions, compat, group_plan, needs_fixed_file, warnings};
 use airtight_plan::{ChildStep, Plan};
-use airtight_sandbox::compat_facts;
 use airtight_sandbox::groups::hierarchies;
+use airtight_sandbox::{compat_facts, run_from_fixed_file};
 use airtight_sys::process;
 
 use crate::args::{CreateArgs, Global, Rootless};
@@ -66,6 +66,9 @@ fn honoured(global: &Global, args: &CreateArgs, then: Then) -> Result<Prepared, 
         unknown: _,
     } = parsed;
     let facts = compat_facts(&config);
+    if !facts.fixed_file && needs_fixed_file(&config) {
+        return Err(run_from_fixed_file().into());
+    }
     let linux = &config.linux;
     let path = Some(linux.cgroups_path.as_str());
     let groups = group_plan(

@@ -7,10 +7,11 @@ use std::process::ExitCode;
 
 use airtight_plan::bundle::{
     Capabilities, Config, ExecOptions, GroupPlace, NamespaceKind, ProcessConfig, capability_bit,
-    exec as plan_exec, inherit,
+    exec as plan_exec, exec_needs_fixed_file, inherit,
 };
 use airtight_sandbox::{
     BundleContext, Created, LaunchContext, create as launch, process_facts, run as launch_and_wait,
+    run_from_fixed_file,
 };
 
 use crate::args::{ExecArgs, Global};
@@ -53,6 +54,9 @@ pub(crate) fn exec(global: &Global, args: &ExecArgs) -> Result<ExitCode, Failure
         }
         Mode::Compat => {
             let mut facts = process_facts(&process);
+            if !facts.fixed_file && exec_needs_fixed_file(&process, &container) {
+                return Err(run_from_fixed_file().into());
+            }
             if has_user_namespace(&container) {
                 facts.setgroups = may_set_groups(container_process.pid);
             }

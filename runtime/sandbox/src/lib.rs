@@ -32,7 +32,7 @@ use std::time::Duration;
 pub use bundle::groups;
 pub use bundle::{
     BundleContext, Console, Created, StartError, StateDocument, compat_facts, create, own_ids,
-    process_facts, run, run_hook, start,
+    process_facts, run, run_from_fixed_file, run_hook, start,
 };
 pub use cgroup::sweep;
 pub use error::{Cause, LaunchError};

@@ -28,6 +28,7 @@ pub mod scheduling;
 pub mod seccomp;
 pub mod signal;
 pub mod socket;
+pub mod springboard;
 pub mod terminal;
 
 pub use error::{Result, SysError};

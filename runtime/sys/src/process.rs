@@ -318,12 +318,32 @@ pub fn filesystem_type(fd: impl AsFd) -> Result<i64> {
         .map_err(|errno| SysError::new("fstatfs", "", errno))
 }
 
+/// Whether the mount that a file was opened by, or its file system, is read-only.
+///
+/// # Errors
+/// `fstatvfs(3)`'s.
+pub fn is_on_read_only_mount(fd: impl AsFd) -> Result<bool> {
+    nix::sys::statvfs::fstatvfs(fd)
+        .map(|stat| stat.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY))
+        .map_err(|errno| SysError::new("fstatvfs", "", errno))
+}
+
 /// `execve(2)`; returns only on failure.
 #[must_use]
 pub fn exec(path: &CString, args: &[CString], env: &[CString]) -> SysError {
     match nix::unistd::execve(path, args, env) {
         Ok(never) => match never {},
         Err(errno) => SysError::new("execve", format!("{path:?}"), errno),
+    }
+}
+
+/// `execveat(2)` of an open file; returns only on failure.
+#[must_use]
+pub fn exec_fd(program: impl AsFd, args: &[CString], env: &[CString]) -> SysError {
+    let flags = nix::fcntl::AtFlags::AT_EMPTY_PATH;
+    match nix::unistd::execveat(program, c"", args, env, flags) {
+        Ok(never) => match never {},
+        Err(errno) => SysError::new("execveat", "AT_EMPTY_PATH", errno),
     }
 }
 

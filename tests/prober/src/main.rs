@@ -21,6 +21,7 @@ mod files;
 mod memory;
 mod network;
 mod process;
+mod thief;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt as _;
 
 use crate::{Attempt, errno, syscall};
 
-/// Attempts that end the program: `without-call NR PROGRAM ARG…` (on a kernel that has not that system call), `exit N`, `signal N`, `sleep SECONDS`, `sleep-forever`.
+/// Attempts that end the program: `without-call NR PROGRAM ARG…` (on a kernel that has not that system call), `exit N`, `signal N`, `sleep SECONDS`, `sleep-forever`, `steal PATH…`.
 pub(crate) fn ends_with(name: &str, args: &[&str]) -> Option<u8> {
     let number = args
         .first()
@@ -21,9 +21,14 @@ pub(crate) fn ends_with(name: &str, args: &[&str]) -> Option<u8> {
             ));
             Some(97)
         }
+        "sleep" => {
+            std::thread::sleep(std::time::Duration::from_secs(number.into()));
+            Some(0)
+        }
         "sleep-forever" => loop {
             std::thread::park();
         },
+        "steal" => crate::thief::steal(args),
         "without-call" => Some(without_call(args)),
         _ => None,
     }

@@ -50,6 +50,9 @@ pub const CAPABILITIES: [&str; 41] = [
 /// The bit of `CAP_SYS_ADMIN`, which loading a filter without `no_new_privs` takes.
 pub(crate) const SYS_ADMIN: u64 = 1 << 21;
 
+/// The bit of `CAP_SYS_PTRACE`, which looks into processes that are not dumpable.
+pub(crate) const SYS_PTRACE: u64 = 1 << 19;
+
 /// The bit of a capability by its name; none for a name that the kernel does not have.
 #[must_use]
 pub fn capability_bit(name: &str) -> Option<u64> {

@@ -160,6 +160,9 @@ impl Parts<'_> {
                 namespaces: self.namespaces.clone(),
             });
         }
+        if !self.facts.fixed_file {
+            push(BundleParentStep::Springboard);
+        }
         // Acts on children to come, and saves being born twice.
         if self.pid && !self.reborn {
             push(BundleParentStep::JoinPidForChildren);
@@ -233,6 +236,8 @@ impl Parts<'_> {
                 }
             });
         }
+        // The container's own processes see it now, and shall not follow it anywhere (CVE-2019-5736, CVE-2016-9962).
+        steps.push(ChildStep::NotDumpable);
         // Before the console, which becomes the controlling terminal of the new session.
         steps.push(ChildStep::NewSession);
         if self.how.new_keyring {

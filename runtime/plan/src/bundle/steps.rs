@@ -35,6 +35,8 @@ pub enum BundleParentStep {
     /// Trees of the host for the child's [`BundleStep::AttachRoot`] and [`BundleStep::Mount`]: each a detached copy, made with the caller's rights and
     /// sent in this order.
     SendMounts { mounts: Vec<SentMount> },
+    /// A page of code that becomes the container's program, so that the kernel never looks at that program while the process is ours (CVE-2019-5736).
+    Springboard,
     /// `prestart` and `createRuntime`: run when the child has its namespaces and mounts and waits in [`BundleStep::AwaitHooks`].
     RuntimeHooks { hooks: Vec<Hook> },
 }

@@ -86,6 +86,7 @@ fn own_facts() -> CompatFacts {
         euid,
         egid,
         privileged: facts::is_administrator(),
+        fixed_file: super::own_file::is_fixed(),
         in_user_namespace,
         // Whatever cannot be read is no denial: the call itself then tells.
         setgroups: !in_user_namespace

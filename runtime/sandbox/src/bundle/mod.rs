@@ -7,6 +7,7 @@ pub mod groups;
 mod hooks;
 mod limits;
 mod namespaces;
+mod own_file;
 mod sources;
 mod start;
 
@@ -27,6 +28,7 @@ pub use facts::{compat_facts, own_ids, process_facts};
 pub use hooks::run_hook;
 pub(crate) use hooks::run_hooks;
 pub(crate) use namespaces::join_all;
+pub use own_file::run_from_fixed_file;
 pub use start::{StartError, start};
 
 /// What a bundle's launch needs besides its plan.
@@ -100,6 +102,8 @@ pub(crate) struct Side<'a> {
     pub(crate) groups: Joins,
     /// Taken back with this value, unless the container's process is on record.
     made: Option<groups::Made>,
+    /// Executed in the program's place, and becomes it.
+    pub(crate) springboard: Option<OwnedFd>,
     /// A caller's own filter, compiled.
     pub(crate) program: Option<crate::seccomp::Program>,
     /// Connected to who answers for a caller's filter.
@@ -135,6 +139,11 @@ impl Parent<'_> {
                 .map_err(LaunchError::at("cgroups")),
             BundleParentStep::SendMounts { mounts } => {
                 self.send_mounts(mounts).map_err(LaunchError::at("mounts"))
+            }
+            BundleParentStep::Springboard => {
+                let made = airtight_sys::springboard::springboard();
+                self.bundle.springboard = Some(made.map_err(LaunchError::at("springboard"))?);
+                Ok(())
             }
             BundleParentStep::RuntimeHooks { hooks } => {
                 self.bundle.hooks.clone_from(hooks);

@@ -1,9 +1,10 @@
 //! The last step: find the program inside the root and become it.
 
 use std::ffi::CString;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 
-use airtight_sys::process;
+use airtight_sys::{process, springboard as board};
 use nix::errno::Errno;
 
 use super::Failure;
@@ -11,8 +12,8 @@ use super::Failure;
 /// What execvp(3) uses where `PATH` is not set.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Returns only when the program cannot be executed.
-pub(super) fn exec(args: &[String], env: &[String]) -> Failure {
+/// Returns only when the program, or the springboard before it, cannot be executed.
+pub(super) fn exec(args: &[String], env: &[String], springboard: Option<&OwnedFd>) -> Failure {
     let Some(name) = args.first() else {
         return Failure::Said("there is no program to execute".into());
     };
@@ -30,7 +31,13 @@ pub(super) fn exec(args: &[String], env: &[String]) -> Failure {
             .collect::<Result<Vec<_>, _>>()
     };
     match (CString::new(program), strings(args), strings(env)) {
-        (Ok(program), Ok(args), Ok(env)) => fail(process::exec(&program, &args, &env).errno),
+        (Ok(program), Ok(mut args), Ok(env)) => match springboard {
+            None => fail(process::exec(&program, &args, &env).errno),
+            Some(springboard) => {
+                args.splice(0..0, [board::NAME.to_owned(), program]);
+                Failure::Sys(process::exec_fd(springboard, &args, &env))
+            }
+        },
         _ => fail(Errno::EINVAL),
     }
 }

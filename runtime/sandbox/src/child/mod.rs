@@ -193,9 +193,13 @@ impl Child<'_> {
             ChildStep::Bundle(step) => self.bundle(step)?,
             ChildStep::Exec { args, env } => {
                 self.reset_signals()?;
+                let springboard = self.inputs.bundle.springboard.as_ref();
                 return Err(match &self.home {
-                    None => exec::exec(args, env),
-                    Some(home) => exec::exec(args, &[env, &[format!("HOME={home}")][..]].concat()),
+                    None => exec::exec(args, env, springboard),
+                    Some(home) => {
+                        let env = [env, &[format!("HOME={home}")][..]].concat();
+                        exec::exec(args, &env, springboard)
+                    }
                 });
             }
         }

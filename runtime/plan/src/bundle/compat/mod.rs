@@ -45,6 +45,8 @@ pub struct CompatFacts {
     pub resctrl: bool,
     /// 0 where the kernel has no Landlock.
     pub landlock_abi: u32,
+    /// The runtime's own file cannot be written through what this process runs from ([`super::needs_fixed_file`]).
+    pub fixed_file: bool,
 }
 
 /// How `create` or `run` was called.

@@ -55,6 +55,9 @@ pub(super) fn parent(parts: &Parts<'_>) -> Vec<ParentStep> {
     if !joined.is_empty() {
         push(BundleParentStep::OpenNamespaces { namespaces: joined });
     }
+    if !parts.facts.fixed_file && parts.config.process.is_some() {
+        push(BundleParentStep::Springboard);
+    }
     // Both act on children to come. With a joined user namespace the child does it, by being born again.
     if pid && !parts.reborn() {
         push(BundleParentStep::JoinPidForChildren);
@@ -169,6 +172,9 @@ fn enter(parts: &Parts<'_>, steps: &mut Vec<ChildStep>) {
     if let (Some(value), None) = (value, &parts.maps) {
         steps.push(ChildStep::Bundle(BundleStep::OomScoreAdj { value }));
     }
+    // In a pid namespace that others are in they could follow its `exe` to our file, once it has no more rights than they (CVE-2019-5736), and its
+    // descriptors to the host (CVE-2016-9962). After all that `/proc/self` is written for, which is root's from here on.
+    steps.push(ChildStep::NotDumpable);
 }
 
 /// The root and everything on it, below a descriptor: no path of the image is trusted (CVE-2021-30465, CVE-2019-19921).

@@ -94,7 +94,7 @@ impl Child<'_> {
         Ok(())
     }
 
-    /// The rendezvous, the fifo and the filter's listener stay, close-on-exec.
+    /// The rendezvous, the fifo, the filter's listener and the springboard stay, close-on-exec.
     pub(in crate::child) fn close_all_but_first(&mut self, count: u32) -> Result<()> {
         if self.inputs.bundle.context.is_some() {
             // Nothing of the payload's is executed before this process is on disk: the parent wrote it down meanwhile, so this rarely waits.
@@ -110,6 +110,7 @@ impl Child<'_> {
             Some(&self.inputs.sock),
             fifo,
             self.inputs.bundle.listener.as_ref(),
+            self.inputs.bundle.springboard.as_ref(),
         ]
         .into_iter()
         .flatten()

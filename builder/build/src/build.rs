@@ -3,8 +3,10 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use airtight_image::layer::{Compression, Form};
 use airtight_image::{Descriptor, DiffId, Digest, Image, Output, Reference, Store};
 
 use crate::cache::Cache;
@@ -35,6 +37,10 @@ pub struct BuildRequest {
     pub packages: PackageOptions,
     /// What is done with `airtight.lock`.
     pub lock: LockMode,
+    /// Instead of the file's `compression`.
+    pub compression: Option<Compression>,
+    /// Threads that compress, at most; as many as this process may use CPUs if absent. No byte depends on it.
+    pub workers: Option<NonZeroUsize>,
     /// Told of each step as it is done.
     pub progress: fn(&Progress<'_>),
 }
@@ -49,6 +55,8 @@ impl Default for BuildRequest {
             cache: true,
             packages: PackageOptions::default(),
             lock: LockMode::default(),
+            compression: None,
+            workers: None,
             progress: |_| {},
         }
     }
@@ -84,6 +92,7 @@ pub struct Built {
 pub struct BuiltLayer {
     pub name: String,
     pub digest: Digest,
+    pub compression: Compression,
     pub diff_id: DiffId,
     /// Bytes, compressed.
     pub size: u64,
@@ -114,7 +123,12 @@ pub fn build(request: &BuildRequest, store: &Store) -> Result<Built, BuildError>
     }
     let spec = parse(&read(file)?, file)?;
     let context = directory(file);
-    let mut cache = Cache::open(store, file, epoch, request.cache);
+    let form = Form {
+        epoch,
+        compression: request.compression.unwrap_or(spec.compression),
+        workers: request.workers.unwrap_or_else(cpus),
+    };
+    let mut cache = Cache::open(store, file, form, request.cache);
     let Outside { base, packages } = outside(&spec, context, request, store)?;
     check_layers(&spec, base.as_ref()).map_err(|problem| problem.in_file(file))?;
     let trees = base
@@ -189,6 +203,11 @@ fn directory(file: &Path) -> &Path {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     }
+}
+
+/// Those that this process may use, by its affinity and its group's quota.
+fn cpus() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
 fn read(file: &Path) -> Result<String, SpecError> {
@@ -280,12 +299,14 @@ impl From<&BuiltLayer> for StoredLayer {
         let BuiltLayer {
             name,
             digest,
+            compression,
             diff_id,
             size,
             ..
         } = layer;
         Self {
             name: name.clone(),
+            compression: *compression,
             digest: digest.clone(),
             diff_id: diff_id.clone(),
             size: *size,

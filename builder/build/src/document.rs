@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 pub(crate) use airtight_image::canonical_json as canonical;
+use airtight_image::layer::Compression;
 use airtight_image::{DiffId, Digest};
 use serde_json::{Map, Value, json};
 
@@ -11,7 +12,6 @@ use crate::spec::BuildSpec;
 
 pub(crate) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
-const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 /// The profile that the image asks for.
 const PROFILE_ANNOTATION: &str = "dev.airtight.profile.v1";
 /// What a shell and `exec` take where nobody says; written down so that every runtime does the same.
@@ -21,6 +21,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 #[derive(Clone, Debug)]
 pub(crate) struct StoredLayer {
     pub(crate) name: String,
+    pub(crate) compression: Compression,
     pub(crate) digest: Digest,
     pub(crate) size: u64,
     pub(crate) diff_id: DiffId,
@@ -168,7 +169,7 @@ pub(crate) fn manifest(
     descriptors.extend(
         layers
             .iter()
-            .map(|layer| descriptor(LAYER_TYPE, &layer.digest, layer.size)),
+            .map(|layer| descriptor(layer.compression.media_type(), &layer.digest, layer.size)),
     );
     let mut annotations = spec.annotations.clone();
     if let Some(profile) = &spec.profile {

@@ -18,6 +18,7 @@ pub(crate) struct BuildFile {
     pub(crate) format: i64,
     pub(crate) name: String,
     pub(crate) base: Option<String>,
+    pub(crate) compression: Option<String>,
     #[serde(default)]
     pub(crate) debian: DebianFile,
     #[serde(default)]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
+use airtight_image::layer::Compression;
 use airtight_image::{ImageRef, Reference};
 use airtight_profiles::{Profile, ProfileError};
 
@@ -25,6 +26,8 @@ pub struct BuildSpec {
     pub base: Base,
     /// Where packages come from.
     pub(crate) debian: Debian,
+    /// Of the layers that are built; a base's stay as they are.
+    pub compression: Compression,
     /// In the order of the file, each an OCI layer.
     pub layers: Vec<Layer>,
     pub config: Config,
@@ -94,6 +97,7 @@ fn check(written: BuildFile, file: &Path) -> Result<BuildSpec, SpecError> {
         name,
         base,
         debian,
+        compression,
         layer,
         config,
         profile,
@@ -117,6 +121,7 @@ fn check(written: BuildFile, file: &Path) -> Result<BuildSpec, SpecError> {
     })?;
     let base = check_base(base.as_deref()).map_err(in_file)?;
     let debian = packages::check(debian).map_err(in_file)?;
+    let compression = check_compression(compression.as_deref()).map_err(in_file)?;
     let layers = check_layers(layer, &base).map_err(in_file)?;
     let config = check_config(config).map_err(in_file)?;
     check_annotations(&annotations).map_err(in_file)?;
@@ -127,6 +132,7 @@ fn check(written: BuildFile, file: &Path) -> Result<BuildSpec, SpecError> {
         name,
         base,
         debian,
+        compression,
         layers,
         config,
         profile,
@@ -148,6 +154,17 @@ fn check_base(written: Option<&str>) -> Result<Base, Problem> {
             Err(err) => Err(Problem::new("base", format!("`{text}`: {err}"), fix)),
         },
     }
+}
+
+fn check_compression(written: Option<&str>) -> Result<Compression, Problem> {
+    let parse = |text: &str| {
+        text.parse().map_err(|problem: String| {
+            let fix =
+                "write `gzip`, which every tool reads, or `zstd`, which is smaller and faster";
+            Problem::new("compression", format!("`{text}` {problem}"), fix)
+        })
+    };
+    written.map_or(Ok(Compression::default()), parse)
 }
 
 fn check_layers(written: Vec<LayerFile>, base: &Base) -> Result<Vec<Layer>, Problem> {

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use airtight_image::layer::LayerWriter;
+use airtight_image::layer::{Form, LayerWriter};
 use airtight_image::{Identity, Store};
 
 use crate::build::{BuiltLayer, LayerState};
@@ -58,11 +58,11 @@ impl WriteError {
 pub(crate) fn write_layer(
     name: &str,
     entries: &Entries,
-    epoch: u64,
+    form: &Form,
     store: &Store,
 ) -> Result<Written, WriteError> {
     let mut blob = store.put_blob()?;
-    let mut layer = LayerWriter::new(&mut blob, epoch);
+    let mut layer = LayerWriter::new(&mut blob, form)?;
     let mut contents = Vec::new();
     for (path, entry) in entries.iter() {
         let place = path.relative();
@@ -102,6 +102,7 @@ pub(crate) fn write_layer(
     let layer = BuiltLayer {
         name: name.to_owned(),
         digest,
+        compression: form.compression,
         diff_id,
         size,
         uncompressed,
@@ -131,6 +132,8 @@ struct Exact {
     file: File,
     planned: u64,
     left: u64,
+    /// The end of the file was seen.
+    ended: bool,
     failed: Option<io::Error>,
 }
 
@@ -145,6 +148,7 @@ impl Exact {
             file,
             planned,
             left: planned,
+            ended: false,
             failed: None,
         })
     }
@@ -154,7 +158,7 @@ impl Exact {
         if let Some(err) = self.failed {
             return Err(err);
         }
-        if self.left == 0 && self.file.read(&mut [0])? != 0 {
+        if self.left == 0 && !self.ended && self.file.read(&mut [0])? != 0 {
             return Err(changed(self.planned, "more"));
         }
         self.file.metadata().map(|metadata| Identity::of(&metadata))
@@ -179,16 +183,19 @@ impl Read for Exact {
         if self.left == 0 || buffer.is_empty() {
             return Ok(0);
         }
-        let wanted = usize::try_from(self.left)
-            .unwrap_or(usize::MAX)
-            .min(buffer.len());
-        match self.file.read(&mut buffer[..wanted]) {
+        match self.file.read(buffer) {
             Ok(0) => {
                 let err = changed(self.planned, &format!("{} bytes", self.planned - self.left));
                 Err(self.fail(err))
             }
+            Ok(count) if count as u64 > self.left => {
+                let err = changed(self.planned, "more");
+                Err(self.fail(err))
+            }
             Ok(count) => {
                 self.left -= count as u64;
+                // A regular file gives less than was asked for at its end only: that saves a call for each file.
+                self.ended = count < buffer.len();
                 Ok(count)
             }
             Err(err) if err.kind() == io::ErrorKind::Interrupted => Err(err),

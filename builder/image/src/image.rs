@@ -21,7 +21,7 @@ const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2
 
 /// How a layer's bytes are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Compression {
+pub(crate) enum Encoding {
     None,
     Gzip,
     Zstd,
@@ -87,7 +87,7 @@ impl Image {
         let mut layers = Vec::with_capacity(count);
         for (layer, diff) in manifest.layers().iter().zip(diff_ids) {
             let layer = Descriptor::from_oci(layer)?;
-            compression(layer.media_type())
+            encoding(layer.media_type())
                 .ok_or_else(|| bad(format!("has a layer of type {}", layer.media_type())))?;
             layers.push((layer, DiffId(diff.parse()?)));
         }
@@ -166,14 +166,14 @@ pub(crate) fn is_index(media_type: &str) -> bool {
 }
 
 /// Of the layer types that are taken; `None` for another.
-pub(crate) fn compression(media_type: &str) -> Option<Compression> {
+pub(crate) fn encoding(media_type: &str) -> Option<Encoding> {
     match media_type {
         "application/vnd.oci.image.layer.v1.tar"
-        | "application/vnd.docker.image.rootfs.diff.tar" => Some(Compression::None),
+        | "application/vnd.docker.image.rootfs.diff.tar" => Some(Encoding::None),
         "application/vnd.oci.image.layer.v1.tar+gzip"
-        | "application/vnd.docker.image.rootfs.diff.tar.gzip" => Some(Compression::Gzip),
+        | "application/vnd.docker.image.rootfs.diff.tar.gzip" => Some(Encoding::Gzip),
         "application/vnd.oci.image.layer.v1.tar+zstd"
-        | "application/vnd.docker.image.rootfs.diff.tar.zstd" => Some(Compression::Zstd),
+        | "application/vnd.docker.image.rootfs.diff.tar.zstd" => Some(Encoding::Zstd),
         _ => None,
     }
 }

@@ -9,6 +9,7 @@ use airtight_build::{
     BuildRequest, Built, LayerState, LockChange, LockMode, PackageOptions, Progress, build,
 };
 use airtight_image::Store;
+use airtight_image::layer::Compression;
 use serde_json::{Value, json};
 
 use crate::args::{BuildArgs, PackageArgs, UpdateArgs};
@@ -41,6 +42,12 @@ pub(crate) fn run(args: &BuildArgs, store: &Store) -> Result<(), Failure> {
             (false, true) => LockMode::Off,
             (false, false) => LockMode::Keep,
         },
+        compression: args
+            .compression_format
+            .as_deref()
+            .map(compression)
+            .transpose()?,
+        workers: args.jobs,
         progress: match (args.quiet, args.progress) {
             (true, _) => |_| {},
             (false, true) => tell,
@@ -98,6 +105,16 @@ fn file(dir: &Path, named: Option<&Path>) -> PathBuf {
     } else {
         named.to_owned()
     }
+}
+
+fn compression(text: &str) -> Result<Compression, Wrong> {
+    text.parse().map_err(|problem: String| {
+        Wrong::new(
+            format!("--compression-format {}", text.escape_debug()),
+            problem,
+            "write gzip or zstd",
+        )
+    })
 }
 
 fn epoch(value: Option<String>) -> Result<Option<u64>, Wrong> {
@@ -163,7 +180,7 @@ fn document(built: &Built) -> Value {
         .map(|layer| {
             json!({
                 "name": layer.name, "state": state(layer.state), "digest": layer.digest.to_string(), "diff_id": layer.diff_id.to_string(),
-                "size": layer.size, "uncompressed": layer.uncompressed, "entries": layer.entries,
+                "media_type": layer.compression.media_type(), "size": layer.size, "uncompressed": layer.uncompressed, "entries": layer.entries,
             })
         })
         .collect();

@@ -4,7 +4,7 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use airtight_image::layer::FORMAT;
+use airtight_image::layer::{FORMAT, Form};
 use airtight_image::{Digest, DigestOf};
 
 use crate::entries::{Entries, Entry, EntryKind};
@@ -13,11 +13,18 @@ use crate::entries::{Entries, Entry, EntryKind};
 const VERSION: &[u8] = b"airtight layer 1\n";
 
 /// Everything but what files hold: known without a look into one, so that a tree that was never built is not read to be looked up.
-pub(super) fn shape(entries: &Entries, epoch: u64) -> Digest {
+pub(super) fn shape(entries: &Entries, form: &Form) -> Digest {
+    // The number of workers changes no byte.
+    let Form {
+        epoch,
+        compression,
+        workers: _,
+    } = form;
     let mut of = DigestOf::default();
     of.add(VERSION);
     of.add(&FORMAT.to_le_bytes());
     of.add(&epoch.to_le_bytes());
+    of.add(&[compression.number()]);
     for (path, Entry { kind, origin: _ }) in entries.iter() {
         // Each part says how long it is or is of one length, so that no two lists of entries are the same bytes.
         match kind {
@@ -61,7 +68,10 @@ pub(super) fn key(shape: &Digest, contents: impl Iterator<Item = [u8; 32]>) -> D
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroUsize;
     use std::sync::Arc;
+
+    use airtight_image::layer::Compression;
 
     use super::*;
     use crate::entries::{Content, Origin};
@@ -89,6 +99,14 @@ mod tests {
         entries
     }
 
+    fn form(epoch: u64, compression: Compression) -> Form {
+        Form {
+            epoch,
+            compression,
+            workers: NonZeroUsize::MIN,
+        }
+    }
+
     #[test]
     fn every_difference_of_bytes_is_another_key_and_no_other_difference_is() {
         let link = |target: &str| EntryKind::Symlink(target.into());
@@ -97,13 +115,14 @@ mod tests {
             ("/a/f", file("one", false)),
             ("/a/l", link("f")),
         ];
-        let key_of = |entries: &Entries, epoch| {
+        let key_as = |entries: &Entries, epoch, compression| {
             let digests = super::super::files(entries).map(|content| match content {
                 Content::Generated(bytes) => Digest::of(bytes).to_bytes(),
                 Content::Host(_) => unreachable!(),
             });
-            key(&shape(entries, epoch), digests)
+            key(&shape(entries, &form(epoch, compression)), digests)
         };
+        let key_of = |entries: &Entries, epoch| key_as(entries, epoch, Compression::Gzip);
         let with = |at: usize, path: &'static str, kind: EntryKind| {
             let mut list = base.to_vec();
             list[at] = (path, kind);
@@ -111,7 +130,11 @@ mod tests {
         };
         let own = key_of(&entries(&base, "k"), 0);
         assert_eq!(key_of(&entries(&base, "layer[9].copy[0]"), 0), own);
-        let mut seen = vec![own, key_of(&entries(&base, "k"), 1)];
+        let mut seen = vec![
+            own,
+            key_of(&entries(&base, "k"), 1),
+            key_as(&entries(&base, "k"), 0, Compression::Zstd),
+        ];
         for other in [
             with(1, "/a/f", file("two", false)),
             with(1, "/a/f", file("longer", false)),
@@ -130,8 +153,11 @@ mod tests {
         assert_eq!(seen.len(), count);
         // Only the contents differ: it is worth reading them.
         assert_eq!(
-            shape(&with(1, "/a/f", file("two", false)), 0),
-            shape(&entries(&base, "k"), 0)
+            shape(
+                &with(1, "/a/f", file("two", false)),
+                &form(0, Compression::Gzip)
+            ),
+            shape(&entries(&base, "k"), &form(0, Compression::Gzip))
         );
     }
 }

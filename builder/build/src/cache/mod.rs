@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::SystemTime;
 
+use airtight_image::layer::Form;
 use airtight_image::{Contents, Device, Digest, Known, LayerKey, LayerRecord, NewContents, Store};
 
 use crate::build::{BuiltLayer, LayerState};
@@ -23,7 +24,7 @@ pub(crate) struct Cache<'a> {
     of: Digest,
     /// Whether what is known is used.
     used: bool,
-    epoch: u64,
+    form: Form,
     started: SystemTime,
     contents: Contents,
     devices: HashMap<u64, Option<Device>>,
@@ -38,7 +39,7 @@ pub(crate) struct Cache<'a> {
 impl<'a> Cache<'a> {
     /// Before the sources are looked at: what changes from now on is not taken for known later. `used` is false for a build that
     /// makes everything anew; it leaves records all the same.
-    pub(crate) fn open(store: &'a Store, file: &Path, epoch: u64, used: bool) -> Self {
+    pub(crate) fn open(store: &'a Store, file: &Path, form: Form, used: bool) -> Self {
         let started = SystemTime::now();
         let real = file.canonicalize().unwrap_or_else(|_| file.to_path_buf());
         let of = Digest::of(real.as_os_str().as_encoded_bytes());
@@ -51,7 +52,7 @@ impl<'a> Cache<'a> {
             store,
             of,
             used,
-            epoch,
+            form,
             started,
             contents,
             devices: HashMap::new(),
@@ -67,7 +68,7 @@ impl<'a> Cache<'a> {
         name: &str,
         entries: &'a Entries,
     ) -> Result<BuiltLayer, WriteError> {
-        let shape = key::shape(entries, self.epoch);
+        let shape = key::shape(entries, &self.form);
         if self.used && self.store.knows_shape(&shape) {
             let held = self.read(entries);
             let digests = content::digests(entries, &held);
@@ -81,7 +82,7 @@ impl<'a> Cache<'a> {
             };
             if let Some(record) = record {
                 self.held.push((entries, held));
-                return Ok(built(name, record));
+                return Ok(built(name, record, &self.form));
             }
         }
         self.write(name, entries, shape)
@@ -93,7 +94,7 @@ impl<'a> Cache<'a> {
         entries: &'a Entries,
         shape: Digest,
     ) -> Result<BuiltLayer, WriteError> {
-        let Written { layer, contents } = write_layer(name, entries, self.epoch, self.store)?;
+        let Written { layer, contents } = write_layer(name, entries, &self.form, self.store)?;
         let key = key::key(&shape, contents.iter().map(|held| held.digest));
         let record = LayerRecord {
             digest: layer.digest.clone(),
@@ -190,10 +191,11 @@ fn device(devices: &mut HashMap<u64, Option<Device>>, source: &Source) -> Option
         .or_insert_with(|| Device::of(source.look().ok()?, number))
 }
 
-fn built(name: &str, record: LayerRecord) -> BuiltLayer {
+fn built(name: &str, record: LayerRecord, form: &Form) -> BuiltLayer {
     BuiltLayer {
         name: name.to_owned(),
         digest: record.digest,
+        compression: form.compression,
         diff_id: record.diff_id,
         size: record.size,
         uncompressed: record.uncompressed,

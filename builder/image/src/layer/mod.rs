@@ -1,16 +1,21 @@
 //! Layers: tar archives, written the same way every time, and unpacked without trust.
 
 mod archive;
+mod deflate;
+mod encode;
+mod header;
 mod listing;
+mod pipeline;
 mod program;
 mod unpack;
 mod write;
 
 pub use archive::{MAX_DEPTH, MAX_PATH};
+pub use encode::Compression;
 pub(crate) use listing::list;
 pub use listing::{Member, MemberKind};
 pub use unpack::{Limits, Unpacked, unpack};
-pub use write::LayerWriter;
+pub use write::{Form, LayerWriter};
 
 /// The number of what a build file's `format` says of a layer's bytes: the same entries, epoch and compression give the same bytes for as long as it stays.
 pub const FORMAT: u32 = 1;

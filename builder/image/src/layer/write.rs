@@ -1,27 +1,33 @@
-//! Writing a layer: ustar, pax only where ustar cannot say it, sorted, no owner, one time. The uncompressed and the compressed bytes are hashed
-//! as they pass.
+//! Writing a layer: a tar archive in the dialect of format 1, sorted, compressed as it is written. The uncompressed bytes, the compressed ones and each
+//! file's are hashed as they pass.
 
 use std::io::{self, Read, Write};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use flate2::{Compression, GzBuilder, write::GzEncoder};
 use sha2::{Digest as _, Sha256};
-use tar::{EntryType, Header};
 
+use super::encode::Compression;
+use super::header::{self, Kind};
+use super::pipeline::Pipeline;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
 
-/// A gzip header that says nothing of the host: no time, no name, "unknown" operating system.
-const OPERATING_SYSTEM_UNKNOWN: u8 = 255;
-const LEVEL: u32 = 6;
-const BLOCK: usize = 512;
+/// How a layer is written. The same entries in the same form give the same bytes; the number of workers is not part of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// Modification time of every entry, in seconds since 1970.
+    pub epoch: u64,
+    pub compression: Compression,
+    /// Threads that compress, at most; 1 is the caller's own.
+    pub workers: NonZeroUsize,
+}
 
-/// Writes one layer to `out`, gzip-compressed. Entries come in the order of their paths.
+/// Writes one layer to `out`. Entries come in the order of their paths.
 pub struct LayerWriter<W: Write> {
-    out: io::BufWriter<Tee<GzEncoder<W>>>,
+    out: Pipeline<W>,
     epoch: u64,
     last: PathBuf,
-    shown: &'static Path,
 }
 
 impl<W: Write> std::fmt::Debug for LayerWriter<W> {
@@ -32,53 +38,32 @@ impl<W: Write> std::fmt::Debug for LayerWriter<W> {
     }
 }
 
-/// Hashes and counts what goes through.
-struct Tee<W> {
-    inner: W,
-    hasher: Sha256,
-    length: u64,
-}
-
-impl<W: Write> Write for Tee<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.inner.write_all(bytes)?;
-        self.hasher.update(bytes);
-        self.length += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
 impl<W: Write> LayerWriter<W> {
-    /// Every entry gets the modification time `epoch`, in seconds.
-    pub fn new(out: W, epoch: u64) -> Self {
-        let gzip = GzBuilder::new()
-            .mtime(0)
-            .operating_system(OPERATING_SYSTEM_UNKNOWN)
-            .write(out, Compression::new(LEVEL));
-        let tee = Tee {
-            inner: gzip,
-            hasher: Sha256::new(),
-            length: 0,
-        };
-        Self {
-            out: io::BufWriter::with_capacity(256 << 10, tee),
+    /// # Errors
+    /// The writer's.
+    pub fn new(out: W, form: &Form) -> Result<Self> {
+        let Form {
+            epoch,
+            compression,
+            workers,
+        } = *form;
+        let out =
+            Pipeline::begin(out, compression, workers).map_err(Error::io(Path::new(SHOWN)))?;
+        Ok(Self {
+            out,
             epoch,
             last: PathBuf::new(),
-            shown: Path::new("layer"),
-        }
+        })
     }
 
     /// # Errors
     /// An entry out of order, or the writer's.
     pub fn directory(&mut self, path: impl AsRef<Path>, mode: u32) -> Result<()> {
-        self.header(path.as_ref(), EntryType::Directory, mode, 0, None)
+        self.header(path.as_ref(), Kind::Directory, mode)
     }
 
-    /// The digest is the content's: taken as it passes, so that nobody reads a file twice.
+    /// `content` is read until it has given `length` bytes; where it is asked for one more than it has left, it may say that there is more than
+    /// was planned. The digest is the content's: taken as it passes, so that nobody reads a file twice.
     ///
     /// # Errors
     /// An entry out of order, content that is not `length` bytes, or the reader's or writer's.
@@ -87,63 +72,65 @@ impl<W: Write> LayerWriter<W> {
         path: impl AsRef<Path>,
         mode: u32,
         length: u64,
-        content: impl Read,
+        mut content: impl Read,
     ) -> Result<Digest> {
         let path = path.as_ref();
-        self.header(path, EntryType::Regular, mode, length, None)?;
-        let mut tee = Tee {
-            inner: &mut self.out,
-            hasher: Sha256::new(),
-            length: 0,
+        self.header(path, Kind::File(length), mode)?;
+        let wrong = |problem: String| {
+            let fix = "build again when nothing writes to it";
+            Err(Error::refused(path.display(), problem, fix))
         };
-        let copied = io::copy(&mut content.take(length), &mut tee).map_err(Error::io(path))?;
-        let digest = Digest::from_hasher(tee.hasher);
-        if copied != length {
-            return Err(Error::refused(
-                path.display(),
-                format!("ended after {copied} of {length} bytes"),
-                "build again when nothing writes to it",
-            ));
+        let mut hasher = Sha256::new();
+        let mut left = length;
+        while left > 0 {
+            let room = self.out.room();
+            let asked = usize::try_from(left)
+                .unwrap_or(usize::MAX)
+                .saturating_add(1)
+                .min(room.len());
+            let room = &mut room[..asked];
+            let count = match content.read(room) {
+                Ok(count) => count,
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
+                Err(err) => return Err(Error::io(path)(err)),
+            };
+            if count == 0 {
+                return wrong(format!("ended after {} of {length} bytes", length - left));
+            }
+            if count as u64 > left {
+                return wrong(format!("has more than {length} bytes"));
+            }
+            hasher.update(&room[..count]);
+            self.out.advance(count).map_err(Error::io(path))?;
+            left -= count as u64;
         }
-        self.pad(length).map_err(Error::io(path))?;
-        Ok(digest)
+        let over = usize::try_from(length % header::BLOCK as u64).unwrap_or(0);
+        if over > 0 {
+            let zeros = &[0; header::BLOCK][over..];
+            self.out.write_all(zeros).map_err(Error::io(path))?;
+        }
+        Ok(Digest::from_hasher(hasher))
     }
 
     /// # Errors
     /// An entry out of order, or the writer's.
     pub fn symlink(&mut self, path: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<()> {
-        self.header(
-            path.as_ref(),
-            EntryType::Symlink,
-            0o777,
-            0,
-            Some(target.as_ref()),
-        )
+        self.header(path.as_ref(), Kind::Symlink(target.as_ref()), 0o777)
     }
 
     /// Ends the archive; `out` has all of it.
     ///
     /// # Errors
     /// The writer's.
-    pub fn finish(self) -> Result<(DiffId, u64)> {
-        let fail = Error::io(self.shown);
-        let end = |mut out: io::BufWriter<Tee<GzEncoder<W>>>| {
-            out.write_all(&[0; 2 * BLOCK])?;
-            let tee = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-            tee.inner.finish()?.flush()?;
-            Ok((DiffId(Digest::from_hasher(tee.hasher)), tee.length))
-        };
-        end(self.out).map_err(fail)
+    pub fn finish(mut self) -> Result<(DiffId, u64)> {
+        let fail = Error::io(Path::new(SHOWN));
+        self.out
+            .write_all(&[0; 2 * header::BLOCK])
+            .and_then(|()| self.out.finish())
+            .map_err(fail)
     }
 
-    fn header(
-        &mut self,
-        path: &Path,
-        kind: EntryType,
-        mode: u32,
-        size: u64,
-        link: Option<&Path>,
-    ) -> Result<()> {
+    fn header(&mut self, path: &Path, kind: Kind<'_>, mode: u32) -> Result<()> {
         if path <= self.last.as_path() && !self.last.as_os_str().is_empty() {
             let problem = format!("comes after {}", self.last.display());
             return Err(Error::refused(
@@ -153,94 +140,14 @@ impl<W: Write> LayerWriter<W> {
             ));
         }
         path.clone_into(&mut self.last);
-        self.write_header(path, kind, mode, size, link)
+        self.out
+            .write_all(&header::entry(path, kind, mode, self.epoch))
             .map_err(Error::io(path))
     }
-
-    fn write_header(
-        &mut self,
-        path: &Path,
-        kind: EntryType,
-        mode: u32,
-        size: u64,
-        link: Option<&Path>,
-    ) -> io::Result<()> {
-        let mut header = self.blank(kind, mode, size);
-        let mut long = Vec::new();
-        let mut name = path.as_os_str().to_owned();
-        if kind == EntryType::Directory {
-            name.push("/");
-        }
-        if header.set_path(&name).is_err() {
-            long.push(("path", name.as_encoded_bytes().to_vec()));
-            header.set_path(shortened(path))?;
-        }
-        if let Some(link) = link
-            && header
-                .set_link_name_literal(link.as_os_str().as_encoded_bytes())
-                .is_err()
-        {
-            long.push(("linkpath", link.as_os_str().as_encoded_bytes().to_vec()));
-            header.set_link_name_literal("long")?;
-        }
-        if !long.is_empty() {
-            self.pax(&long)?;
-        }
-        header.set_cksum();
-        self.out.write_all(header.as_bytes())
-    }
-
-    fn blank(&self, kind: EntryType, mode: u32, size: u64) -> Header {
-        let mut header = Header::new_ustar();
-        header.set_entry_type(kind);
-        header.set_mode(mode);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(self.epoch);
-        header.set_size(size);
-        header
-    }
-
-    /// POSIX.1-2001 extended header records: `LENGTH KEY=VALUE\n`, the length counting itself.
-    fn pax(&mut self, records: &[(&str, Vec<u8>)]) -> io::Result<()> {
-        let mut body = Vec::new();
-        for (key, value) in records {
-            let rest = key.len() + value.len() + 3;
-            let mut length = rest;
-            while length != rest + length.to_string().len() {
-                length = rest + length.to_string().len();
-            }
-            body.extend_from_slice(format!("{length} {key}=").as_bytes());
-            body.extend_from_slice(value);
-            body.push(b'\n');
-        }
-        let mut header = self.blank(EntryType::XHeader, 0o644, body.len() as u64);
-        header.set_path("pax")?;
-        header.set_cksum();
-        self.out.write_all(header.as_bytes())?;
-        self.out.write_all(&body)?;
-        self.pad(body.len() as u64)
-    }
-
-    fn pad(&mut self, length: u64) -> io::Result<()> {
-        let over = usize::try_from(length % BLOCK as u64).unwrap_or(0);
-        if over == 0 {
-            Ok(())
-        } else {
-            self.out.write_all(&[0; BLOCK][over..])
-        }
-    }
 }
 
-/// What a reader without pax sees: the end of the name.
-fn shortened(path: &Path) -> String {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    name.chars()
-        .filter(char::is_ascii)
-        .take(90)
-        .collect::<String>()
-        + "~"
-}
+/// The layer in messages that are about no entry.
+const SHOWN: &str = "layer";
 
 #[cfg(test)]
 mod tests {
@@ -250,9 +157,17 @@ mod tests {
 
     use super::*;
 
+    fn form(epoch: u64) -> Form {
+        Form {
+            epoch,
+            compression: Compression::Gzip,
+            workers: NonZeroUsize::MIN,
+        }
+    }
+
     fn sample(epoch: u64) -> (Vec<u8>, DiffId) {
         let mut bytes = Vec::new();
-        let mut layer = LayerWriter::new(&mut bytes, epoch);
+        let mut layer = LayerWriter::new(&mut bytes, &form(epoch)).unwrap();
         layer.directory("a", 0o555).unwrap();
         layer.file("a/b", 0o444, 5, &b"hello"[..]).unwrap();
         layer.symlink("a/c", "b").unwrap();
@@ -287,7 +202,7 @@ mod tests {
 
     #[test]
     fn an_entry_out_of_order_or_of_another_length_is_refused() {
-        let mut layer = LayerWriter::new(Vec::new(), 0);
+        let mut layer = LayerWriter::new(Vec::new(), &form(0)).unwrap();
         layer.file("b", 0o444, 0, &b""[..]).unwrap();
         assert!(
             layer
@@ -303,6 +218,96 @@ mod tests {
                 .to_string()
                 .contains("ended after 2 of 3 bytes")
         );
+    }
+
+    /// About nine pieces of gzip and two of zstd, of which one ends exactly with a file.
+    fn large(compression: Compression, workers: usize) -> (Vec<u8>, DiffId) {
+        let form = Form {
+            epoch: 1,
+            compression,
+            workers: NonZeroUsize::new(workers).unwrap(),
+        };
+        let mut bytes = Vec::new();
+        let mut layer = LayerWriter::new(&mut bytes, &form).unwrap();
+        let mut state = 7_u32;
+        for number in 0..40 {
+            let length = match number {
+                0 => compression.piece() - 512,
+                _ => 30_000 + 997 * number,
+            };
+            let content: Vec<u8> = (0..length)
+                .map(|_| {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    b'a' + (state >> 28) as u8
+                })
+                .collect();
+            let path = format!("f{number:02}");
+            let digest = layer
+                .file(path, 0o444, length as u64, content.as_slice())
+                .unwrap();
+            assert_eq!(digest, Digest::of(&content));
+        }
+        let (diff, _) = layer.finish().unwrap();
+        (bytes, diff)
+    }
+
+    #[test]
+    fn the_number_of_workers_changes_no_byte() {
+        for compression in [Compression::Gzip, Compression::Zstd] {
+            let (bytes, diff) = large(compression, 1);
+            let mut plain = Vec::new();
+            match compression {
+                Compression::Gzip => flate2::read::MultiGzDecoder::new(bytes.as_slice())
+                    .read_to_end(&mut plain)
+                    .unwrap(),
+                Compression::Zstd => zstd::stream::read::Decoder::new(bytes.as_slice())
+                    .unwrap()
+                    .read_to_end(&mut plain)
+                    .unwrap(),
+            };
+            assert_eq!(DiffId(Digest::of(&plain)), diff);
+            for workers in [2, 5, 64] {
+                let same = large(compression, workers) == (bytes.clone(), diff.clone());
+                assert!(same, "{compression:?} with {workers} workers");
+            }
+        }
+    }
+
+    #[test]
+    fn a_writer_that_fails_ends_the_layer_and_its_threads() {
+        struct Full(usize);
+        impl Write for Full {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0 = self
+                    .0
+                    .checked_sub(bytes.len())
+                    .ok_or_else(|| io::Error::from(io::ErrorKind::StorageFull))?;
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        for workers in [1, 4] {
+            let form = Form {
+                workers: NonZeroUsize::new(workers).unwrap(),
+                ..form(0)
+            };
+            let mut layer = LayerWriter::new(Full(10_000), &form).unwrap();
+            let mut told = None;
+            for number in 10..60 {
+                let noise: Vec<u8> = (0..500_000_u32)
+                    .map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8)
+                    .collect();
+                let file = layer.file(format!("{number}"), 0o444, 500_000, noise.as_slice());
+                if let Err(err) = file {
+                    told = Some(err.to_string());
+                    break;
+                }
+            }
+            let told = told.or_else(|| layer.finish().err().map(|err| err.to_string()));
+            assert!(told.unwrap().contains("no storage space"), "{workers}");
+        }
     }
 
     /// Directories of `d`, files of `f` and links of `l`, so that no entry is in the way of another; names as hostile as a file system takes them.
@@ -334,7 +339,7 @@ mod tests {
         #[test]
         fn what_is_written_is_what_is_unpacked(entries in entries()) {
             let mut bytes = Vec::new();
-            let mut layer = LayerWriter::new(&mut bytes, 7);
+            let mut layer = LayerWriter::new(&mut bytes, &form(7)).unwrap();
             for (path, content) in &entries {
                 match kind(path) {
                     b'd' => layer.directory(path, 0o555).unwrap(),

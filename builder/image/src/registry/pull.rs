@@ -9,7 +9,7 @@ use crate::artifact::Artifact;
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::image::{Image, MAX_DOCUMENT, check_count, compression};
+use crate::image::{Image, MAX_DOCUMENT, check_count, encoding};
 use crate::reference::Reference;
 use crate::store::{MAX_ARTIFACT, MAX_REFERRERS, OURS, Store};
 
@@ -168,7 +168,7 @@ fn check(document: &Document, from: &RegistryRef) -> Result<()> {
     config.at_most(MAX_DOCUMENT)?;
     if let Some(layer) = layers
         .iter()
-        .find(|layer| compression(layer.media_type()).is_none())
+        .find(|layer| encoding(layer.media_type()).is_none())
     {
         return Err(bad(format!("has a layer of type {}", layer.media_type())));
     }

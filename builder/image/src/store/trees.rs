@@ -11,7 +11,7 @@ use super::{Store, sync_directory};
 use crate::descriptor::Descriptor;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
-use crate::image::{Compression, Image, compression};
+use crate::image::{Encoding, Image, encoding};
 use crate::layer::{Limits, Member, list, unpack};
 
 /// Above what gzip can reach at all (1,032), or an honest layer of zeros would be built and not run. zstd reaches 30 times that, which only a bomb does.
@@ -182,7 +182,7 @@ impl Store {
     ) -> Result<()> {
         let path = self.blob_path(descriptor.digest());
         let blob = self.open_blob(descriptor)?;
-        let kind = compression(descriptor.media_type()).ok_or_else(|| {
+        let kind = encoding(descriptor.media_type()).ok_or_else(|| {
             Error::refused(
                 descriptor.digest(),
                 format!("is of type {}", descriptor.media_type()),
@@ -318,17 +318,14 @@ impl<R: Read> Read for Capped<R> {
 }
 
 /// The stream inside. A gzip stream may have several members, as parallel compressors write.
-fn decompress<'a>(
-    reader: impl io::BufRead + 'a,
-    kind: Compression,
-) -> io::Result<Box<dyn Read + 'a>> {
+fn decompress<'a>(reader: impl io::BufRead + 'a, kind: Encoding) -> io::Result<Box<dyn Read + 'a>> {
     Ok(match kind {
-        Compression::None => Box::new(reader),
-        Compression::Gzip => Box::new(DrainAfter {
+        Encoding::None => Box::new(reader),
+        Encoding::Gzip => Box::new(DrainAfter {
             inner: flate2::bufread::MultiGzDecoder::new(reader),
             rest: flate2::bufread::MultiGzDecoder::get_mut,
         }),
-        Compression::Zstd => {
+        Encoding::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(reader)?;
             // 128 MiB, what registries' own tools take; a larger window is a way to eat memory.
             decoder.window_log_max(27)?;

@@ -1,5 +1,6 @@
 //! `airtight build`, as typed.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -35,6 +36,12 @@ pub(crate) struct BuildArgs {
     /// Neither read nor write airtight.lock
     #[arg(long)]
     pub(crate) no_lock: bool,
+    /// Compress the layers with gzip or zstd [default: the build file's `compression`, or gzip]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) compression_format: Option<String>,
+    /// Threads that compress, at most; the image is the same for any number [default: CPUs that may be used]
+    #[arg(short, long, value_name = "N")]
+    pub(crate) jobs: Option<NonZeroUsize>,
     /// Print what was built as JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -132,3 +132,47 @@ impl Header {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ustar_cannot_hold_is_a_record_before_it() {
+        let plain = |name: &str, size| entry(Path::new(name), Kind::File(size), 0o444, 0).len();
+        let long = |length: usize| "n".repeat(length);
+        for (case, got, want) in [
+            ("a size of eleven digits", plain("a", MAX_SIZE), 1),
+            ("a size of twelve", plain("a", MAX_SIZE + 1), 3),
+            ("a name of 100 bytes", plain(&long(100), 0), 1),
+            ("of 101", plain(&long(101), 0), 3),
+            (
+                "of 155 and 100",
+                plain(&format!("{}/{}", long(155), long(100)), 0),
+                1,
+            ),
+            (
+                "of 156 and 100",
+                plain(&format!("{}/{}", long(156), long(100)), 0),
+                3,
+            ),
+            ("of more than a block", plain(&long(600), 0), 4),
+        ] {
+            assert_eq!(got, want * BLOCK, "{case}");
+        }
+        let twelve = entry(Path::new("a"), Kind::File(MAX_SIZE + 1), 0o444, 0);
+        assert_eq!(&twelve[BLOCK..BLOCK + 19], b"19 size=8589934592\n");
+        assert_eq!(&twelve[2 * BLOCK..2 * BLOCK + 2], b"a\0");
+    }
+
+    #[test]
+    fn the_sum_counts_its_own_field_as_spaces() {
+        let header = entry(Path::new("a"), Kind::File(0), 0o444, 0);
+        let sum = header[..BLOCK].iter().enumerate().map(|(at, byte)| {
+            let own = (148..156).contains(&at);
+            u32::from(if own { b' ' } else { *byte })
+        });
+        let want = format!("{:06o}\0 ", sum.sum::<u32>());
+        assert_eq!(&header[148..156], want.as_bytes());
+    }
+}

@@ -238,7 +238,7 @@ mod tests {
             let content: Vec<u8> = (0..length)
                 .map(|_| {
                     state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                    b'a' + (state >> 28) as u8
+                    b'a' + (state.to_le_bytes()[3] >> 4)
                 })
                 .collect();
             let path = format!("f{number:02}");
@@ -297,7 +297,7 @@ mod tests {
             let mut told = None;
             for number in 10..60 {
                 let noise: Vec<u8> = (0..500_000_u32)
-                    .map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8)
+                    .map(|at| at.wrapping_mul(2_654_435_761).to_le_bytes()[2])
                     .collect();
                 let file = layer.file(format!("{number}"), 0o444, 500_000, noise.as_slice());
                 if let Err(err) = file {

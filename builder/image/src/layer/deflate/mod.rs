@@ -121,7 +121,7 @@ mod tests {
         let mut state = 1_u64;
         let mut next = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005) + 1;
-            (state >> 56) as u8
+            state.to_le_bytes()[7]
         };
         (0..length).map(|_| next()).collect()
     }
@@ -130,8 +130,8 @@ mod tests {
     fn what_cannot_be_shortened_is_stored_and_what_can_is() {
         let length = 300_000;
         // Each byte comes half as often as the one before it: a code without a bound would be 17 bits long and more.
-        let steep: Vec<u8> = (0..length as u32)
-            .map(|at| at.trailing_zeros() as u8)
+        let steep: Vec<u8> = (0..300_000_u32)
+            .map(|at| at.trailing_zeros().to_le_bytes()[0])
             .collect();
         let text = "def f(argument):\n    return argument\n".repeat(length / 36);
         for (name, input, most) in [

@@ -217,6 +217,16 @@ impl Place {
         }
     }
 
+    /// Ours without `--compat`, with these flags: what is narrowed, not honoured.
+    pub(crate) fn airtight(flags: &[&str]) -> Self {
+        let program = binary("airtight-runtime").into_os_string();
+        let flags = flags.iter().map(OsString::from);
+        Self::new(Box::leak(Box::new(Runtime {
+            name: "airtight",
+            command: std::iter::once(program).chain(flags).collect(),
+        })))
+    }
+
     /// The same runtime as a file of this place, which a case may lose.
     pub(crate) fn with_own_copy(&self) -> (Self, PathBuf) {
         let (program, rest) = self.runtime.command.split_first().unwrap();

@@ -11,6 +11,7 @@
     reason = "a test that cannot go on fails, its helpers too; what differs is told"
 )]
 
+mod airtight;
 mod cgroups;
 mod devices;
 mod exec;

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use airtight_image::{Image, Lease, Store, bundle};
 use airtight_plan::{HostFacts, Plan, Spec, Volume};
-use airtight_sandbox::{LaunchContext, launch};
+use airtight_sandbox::{LaunchContext, launch, plain_layers};
 
 use crate::args::{LaunchArgs, PlanArgs, RunArgs};
 use crate::ask::{Account, Ask, Layers, Wishes, Wrong, variables};
@@ -103,7 +103,11 @@ fn planned(
 ) -> Result<Plan, Failure> {
     let profile = profiles::chosen(args.profile.as_deref(), images::profile(image))?;
     let policy = policy::policy(spec, &profile, args.narrow, facts)?;
-    Ok(airtight_plan::plan(spec, &policy, facts)?)
+    let facts = HostFacts {
+        plain_layers: plain_layers(&spec.layers),
+        ..facts.clone()
+    };
+    Ok(airtight_plan::plan(spec, &policy, &facts)?)
 }
 
 fn environment(args: &LaunchArgs) -> Result<Vec<String>, Failure> {

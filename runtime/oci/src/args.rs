@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use airtight_plan::Control;
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 /// Launch an OCI bundle, confined by airtight
@@ -46,6 +47,9 @@ pub(crate) struct Global {
     /// What becomes of a bundle that asks for more than its profile and the host's ceiling allow
     #[arg(long, global = true, value_enum)]
     pub(crate) on_excess: Option<OnExcess>,
+    /// Go without a control that this host cannot give, by its name (see `airtight doctor`). Repeatable
+    #[arg(long, global = true, value_name = "NAME", value_parser = control)]
+    pub(crate) accept_shortfall: Vec<Control>,
     /// Take cgroupsPath as SLICE:PREFIX:NAME, as systemd names groups
     #[arg(long, global = true)]
     pub(crate) systemd_cgroup: bool,
@@ -55,6 +59,10 @@ pub(crate) struct Global {
     /// Taken and not used: checkpoints are not offered
     #[arg(long, global = true, hide = true, value_name = "PATH")]
     pub(crate) criu: Option<PathBuf>,
+}
+
+fn control(name: &str) -> Result<Control, String> {
+    name.parse()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -1,16 +1,17 @@
 //! What a bundle is by default: its asks narrowed to the profile and the host's ceiling. What lies beyond them is refused with the list, or left out and
 //! told where the operator says so, by `--on-excess` or in the ceiling.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use airtight_plan::bundle::airtight::{
     Beyond, Lifecycle, Wish, create, exec_airtight, further_process, wish,
 };
 use airtight_plan::bundle::{Config, GroupPlace, ProcessConfig, group_plan};
-use airtight_plan::{Audit, ChildStep, HostFacts, Plan};
+use airtight_plan::{Audit, ChildStep, Control, HostFacts, Plan};
 use airtight_profiles::{OnExcess, Policy};
 use airtight_sandbox::groups::hierarchies;
-use airtight_sandbox::{ProbeInput, probe};
+use airtight_sandbox::{ProbeInput, plain_layers, probe};
 
 use crate::args::{CreateArgs, Global, OnExcess as Asked};
 use crate::bundles::{Prepared, Stays, Then, directory, is_rootless, preserved};
@@ -34,8 +35,9 @@ pub(crate) fn prepare(
     }
     let config = &mut parsed.value;
     sources(config, &bundle)?;
-    let facts = probe(&ProbeInput::default());
     let mut wish = wish(config, &parsed.unknown, &args.id);
+    let facts = look(&wish);
+    wish.spec.accepted = global.accept_shortfall.iter().copied().collect();
     options(args, &mut wish.beyond)?;
     let (policy, narrow) = judge(
         global,
@@ -75,6 +77,7 @@ pub(crate) fn prepare(
     let mode = Mode::Airtight {
         profile: global.profile.clone(),
         narrow,
+        accepted: wish.spec.accepted.clone(),
     };
     Ok(Prepared {
         config: text,
@@ -98,6 +101,8 @@ pub(crate) struct Further<'a> {
     pub(crate) profile: Option<&'a str>,
     /// What lay beyond was left out of the container, and so it is of this.
     pub(crate) narrow: bool,
+    /// `--accept-shortfall` of the container.
+    pub(crate) accepted: &'a BTreeSet<Control>,
     pub(crate) pid: i32,
     pub(crate) groups: &'a [GroupPlace],
     pub(crate) stays: Stays,
@@ -105,10 +110,11 @@ pub(crate) struct Further<'a> {
 
 /// `exec`: one more process under the same rules, whatever the container's config or the caller says.
 pub(crate) fn exec(global: &Global, path: &Path, further: &Further<'_>) -> Result<Plan, Failure> {
-    let facts = probe(&ProbeInput::default());
     // Its own asks were told when it was created.
     let mut wish = wish(further.container, &[], further.id);
     wish.spec.layers = vec![further.rootfs.to_owned()];
+    wish.spec.accepted.clone_from(further.accepted);
+    let facts = look(&wish);
     let (process, mut extras, beyond) = further_process(further.process);
     extras.seccomp = wish.extras.seccomp.take();
     wish.spec.process = process;
@@ -130,6 +136,14 @@ pub(crate) fn exec(global: &Global, path: &Path, further: &Further<'_>) -> Resul
         further.groups,
         facts.privileged,
     ))
+}
+
+/// At the host, and at what the container's root is on.
+fn look(wish: &Wish) -> HostFacts {
+    HostFacts {
+        plain_layers: plain_layers(&wish.spec.layers),
+        ..probe(&ProbeInput::default())
+    }
 }
 
 /// The policy, and whether what lies beyond it is left out. All of it is told at once.

@@ -33,7 +33,11 @@ pub(crate) fn exec(global: &Global, args: &ExecArgs) -> Result<ExitCode, Failure
     let process = inherit(process(global, args, &container)?, &container);
     let groups = groups(&record.groups, &args.cgroup)?;
     let plan = match &record.mode {
-        Mode::Airtight { profile, narrow } => {
+        Mode::Airtight {
+            profile,
+            narrow,
+            accepted,
+        } => {
             if preserve_fds > 0 {
                 return Err(Failure::said(
                     "--preserve-fds, LISTEN_FDS: no descriptor of the caller's is handed to a sandbox",
@@ -46,6 +50,7 @@ pub(crate) fn exec(global: &Global, args: &ExecArgs) -> Result<ExitCode, Failure
                 id: &args.id,
                 profile: profile.as_deref(),
                 narrow: *narrow,
+                accepted,
                 pid: container_process.pid,
                 groups: &groups,
                 stays: if args.detach { Stays::No } else { Stays::Yes },

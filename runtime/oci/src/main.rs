@@ -28,7 +28,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 
-use args::{Args, Command, Global, RunArgs};
+use args::{Args, Command, Global};
 use report::Failure;
 
 fn main() -> ExitCode {
@@ -51,12 +51,6 @@ fn main() -> ExitCode {
 
 fn command(global: &Global, command: &Command) -> Result<ExitCode, Failure> {
     match command {
-        // Without the operator's word a bundle is never honoured as it says.
-        Command::Create(_) | Command::Run(RunArgs { detach: true, .. }) if !global.compat => {
-            return Err(Failure::said(
-                "a container that outlives its command is made with --compat only",
-            ));
-        }
         Command::Create(args) => create::create(global, args)?,
         Command::Start { id } => create::start(global, id)?,
         Command::Run(args) => return create::run(global, args),

@@ -1,7 +1,9 @@
 //! What is written down of a container: enough to tell its state, start it, signal it, enter it and take back all of it.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use airtight_plan::Control;
 use airtight_plan::bundle::{Config, GroupPlace, GroupPlan, Hook, NamespaceKind};
 use airtight_sandbox::StateDocument;
 use airtight_sandbox::groups::Groups;
@@ -71,6 +73,8 @@ pub(crate) enum Mode {
         profile: Option<String>,
         /// Asks that lie beyond were left out.
         narrow: bool,
+        /// `--accept-shortfall`.
+        accepted: BTreeSet<Control>,
     },
 }
 
@@ -159,7 +163,13 @@ impl Record {
         });
         match mode {
             Mode::Compat => value["compat"] = true.into(),
-            Mode::Airtight { profile, narrow } => {
+            Mode::Airtight {
+                profile,
+                narrow,
+                accepted,
+            } => {
+                let names: Vec<&str> = accepted.iter().map(|control| control.name()).collect();
+                value["accepted"] = json!(names);
                 value["profile"] = profile.clone().into();
                 value["narrow"] = (*narrow).into();
             }
@@ -203,6 +213,11 @@ impl Record {
                 _ => Mode::Airtight {
                     profile: text(&value["profile"]),
                     narrow: value["narrow"].as_bool()?,
+                    accepted: value["accepted"]
+                        .as_array()?
+                        .iter()
+                        .map(|name| name.as_str()?.parse().ok())
+                        .collect::<Option<_>>()?,
                 },
             },
             startable: value["startable"].as_bool()?,
@@ -310,6 +325,7 @@ mod tests {
             mode: Mode::Airtight {
                 profile: Some("jit".into()),
                 narrow: true,
+                accepted: [Control::Landlock].into(),
             },
             ..record.clone()
         };

@@ -24,6 +24,8 @@ pub struct HostFacts {
     pub overlay: bool,
     /// `mount_setattr(MOUNT_ATTR_IDMAP)`, below an overlay too (5.19).
     pub idmapped_mounts: bool,
+    /// Of the launch's layers those whose file system takes no id map, such as another overlay's root.
+    pub plain_layers: Vec<PathBuf>,
     /// `vm.memfd_noexec` exists (6.3), does not refuse old callers (6.6 on), and takes this caller's write: the host's root alone.
     pub memfd_noexec: bool,
     /// `prctl(PR_SET_MDWE)` (6.3).

@@ -71,6 +71,14 @@ pub fn plan(spec: &Spec, policy: &Policy, facts: &HostFacts) -> Result<Plan> {
             Control::IdmappedMounts,
             "idmapped mounts below an overlay need Linux 5.19",
         );
+    } else if identity.root
+        && let Some(layer) = facts.plain_layers.first()
+    {
+        let why = format!(
+            "the file system of {} takes no id map, so that its files are nobody's inside",
+            layer.display()
+        );
+        lacking.add(Control::IdmappedMounts, &why);
     }
     let network = network::network(spec, policy, facts)?;
     let mounts = mounts::mounts(spec, policy, &network.hosts, idmap)?;

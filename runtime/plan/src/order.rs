@@ -59,8 +59,12 @@ pub(crate) fn parent(parts: &Parts<'_>) -> Vec<ParentStep> {
     steps.push(ParentStep::IdMaps(parts.identity.maps.clone()));
     // After the maps: an idmapped mount takes them from the child's user namespace.
     if parts.idmap {
-        steps.push(ParentStep::IdmapLayers {
-            layers: parts.spec.layers.clone(),
+        let layers = parts.spec.layers.clone();
+        // All or none: overlayfs shows owners as its layers do, and an image has one kind of owner.
+        steps.push(if parts.facts.plain_layers.is_empty() {
+            ParentStep::IdmapLayers { layers }
+        } else {
+            ParentStep::SendLayers { layers }
         });
         if !parts.mounts.idmapped.is_empty() {
             steps.push(ParentStep::IdmapVolumes {

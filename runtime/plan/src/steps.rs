@@ -53,6 +53,8 @@ pub enum ParentStep {
     /// Layer trees: `open_tree(OPEN_TREE_CLONE)`, `mount_setattr` with read-only, nosuid, nodev, and the id map of the child's
     /// user namespace; the descriptors are sent to the child. Only as root; rootless the child opens them itself.
     IdmapLayers { layers: Vec<PathBuf> },
+    /// The same without the id map, where a layer's file system takes none: what the host's ids own is nobody's inside.
+    SendLayers { layers: Vec<PathBuf> },
     /// Likewise for volumes, in the order of the child's `Volume` steps.
     IdmapVolumes { volumes: Vec<PathBuf> },
     /// Forward signals, relay the terminal, serve the audit listener, keep the time-out, reap.

@@ -87,6 +87,9 @@ fn parent(step: &ParentStep, rows: &mut Vec<(String, String)>) {
         ParentStep::IdmapLayers { layers } => layers
             .iter()
             .for_each(|layer| row("layer", format!("{} idmapped", layer.display()))),
+        ParentStep::SendLayers { layers } => layers
+            .iter()
+            .for_each(|layer| row("layer", format!("{} with the host's ids", layer.display()))),
         ParentStep::IdmapVolumes { volumes } => {
             volumes
                 .iter()

@@ -290,6 +290,7 @@ mod tests {
             landlock_abi: 7,
             overlay: true,
             idmapped_mounts: true,
+            plain_layers: Vec::new(),
             memfd_noexec: true,
             mdwe: true,
             ipv6: true,

@@ -37,7 +37,7 @@ pub use bundle::{
 pub use cgroup::sweep;
 pub use error::{Cause, LaunchError};
 pub use launch::launch;
-pub use probe::{ProbeInput, probe};
+pub use probe::{ProbeInput, plain_layers, probe};
 pub use tell::tell_caller;
 
 /// How a sandbox ended.

@@ -1,7 +1,7 @@
 //! The parent's loop: one [`ParentStep`] after the other, on the host's side.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use airtight_plan::{IdMap, IdMaps, MapWriter, Namespace, ParentStep, Plan};
@@ -122,6 +122,9 @@ impl<'a> Parent<'a> {
             ParentStep::IdMaps(maps) => self.map_ids(maps).map_err(LaunchError::at("id maps")),
             ParentStep::IdmapLayers { layers } => self
                 .idmap(layers, Attributes::CODE)
+                .map_err(LaunchError::at("layers")),
+            ParentStep::SendLayers { layers } => self
+                .send(layers, Attributes::CODE, None)
                 .map_err(LaunchError::at("layers")),
             ParentStep::IdmapVolumes { volumes } => {
                 // The child adds read-only and noexec as its own step says.
@@ -292,9 +295,29 @@ impl<'a> Parent<'a> {
 
     fn idmap(&mut self, paths: &[PathBuf], attributes: Attributes) -> Result<(), Cause> {
         let namespace = open::open_in_proc(&self.proc_of_child()?, Path::new("ns/user"))?;
+        self.send(paths, attributes, Some(namespace.as_fd()))
+    }
+
+    fn send(
+        &mut self,
+        paths: &[PathBuf],
+        attributes: Attributes,
+        user_namespace: Option<BorrowedFd<'_>>,
+    ) -> Result<(), Cause> {
         for path in paths {
             let tree = mount::clone_tree(open_path_follow(path, OFlag::O_PATH)?)?;
-            mount::set_attributes(&tree, attributes, Some(namespace.as_fd()))?;
+            mount::set_attributes(&tree, attributes, user_namespace).map_err(|error| {
+                if user_namespace.is_none() || error.errno != Errno::EINVAL {
+                    return Cause::Sys(error);
+                }
+                Cause::Refused {
+                    problem: format!(
+                        "{}: its file system takes no id map ({error})",
+                        path.display()
+                    ),
+                    fix: "keep it on one that does, such as ext4, xfs, btrfs or tmpfs".into(),
+                }
+            })?;
             self.mounts.push(tree);
         }
         Ok(())

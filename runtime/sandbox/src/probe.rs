@@ -87,6 +87,7 @@ pub fn probe(input: &ProbeInput) -> HostFacts {
         // In a user namespace, with extended attributes of the user kind.
         overlay: kernel >= (5, 11) && has_overlay(&release),
         idmapped_mounts: kernel >= (5, 19),
+        plain_layers: Vec::new(),
         // Opening writes nothing. The file takes the host's own root only, so rootless and nested callers do not have this control.
         memfd_noexec: kernel >= (6, 6)
             && File::options()
@@ -109,6 +110,19 @@ pub fn probe(input: &ProbeInput) -> HostFacts {
         nofile_hard: getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(_, hard)| hard),
         gate: gate(input),
     }
+}
+
+/// Those of `layers` that are on a file system without id maps: [`HostFacts::plain_layers`] of a launch of them. What the kernel says of others is told
+/// when it says so.
+#[must_use]
+pub fn plain_layers(layers: &[PathBuf]) -> Vec<PathBuf> {
+    /// `f_type`s: overlayfs, NFS, FUSE, 9p, CIFS.
+    const WITHOUT: [i64; 5] = [0x794c_7630, 0x6969, 0x6573_5546, 0x0102_1997, 0xff53_4d42];
+    let is_plain = |path: &&PathBuf| {
+        nix::sys::statfs::statfs(path.as_path())
+            .is_ok_and(|stat| WITHOUT.contains(&stat.filesystem_type().0))
+    };
+    layers.iter().filter(is_plain).cloned().collect()
 }
 
 fn masked((name, directory): &(&str, bool)) -> Masked {

@@ -63,6 +63,7 @@ pub(crate) fn root() -> HostFacts {
         landlock_abi: 7,
         overlay: true,
         idmapped_mounts: true,
+        plain_layers: Vec::new(),
         memfd_noexec: true,
         mdwe: true,
         ipv6: true,

@@ -249,6 +249,11 @@ fn what_the_host_lacks_is_refused_by_name() {
         ),
         (
             spec(),
+            HostFacts { plain_layers: vec!["/overlay/merged".into()], ..root() },
+            "idmapped-mounts: this host cannot give it: the file system of /overlay/merged takes no id map, so that its files are nobody's inside\n  fix: use a newer kernel, or go without by name: --accept-shortfall idmapped-mounts".to_owned(),
+        ),
+        (
+            spec(),
             HostFacts { seccomp: false, ..root() },
             "seccomp: this kernel does not give it, and no launch goes without\n  fix: use a kernel with CONFIG_SECCOMP_FILTER".to_owned(),
         ),

@@ -8,6 +8,7 @@ use airtight_plan::{LandlockRules, Rlimit};
 use airtight_sys::directory::{self, Kind};
 use airtight_sys::landlock::{Restriction, Rights, Rule, restrict};
 use airtight_sys::{open, process};
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::resource::Resource;
 
@@ -73,7 +74,12 @@ fn executable(
     }
     for name in names(directory)? {
         let path = directory.join(&name);
-        let at = open::open_beneath(root, inside(&path), OFlag::O_PATH | OFlag::O_NOFOLLOW)?;
+        let opened = open::open_beneath(root, inside(&path), OFlag::O_PATH | OFlag::O_NOFOLLOW);
+        let at = match opened {
+            // Of a layer that shows the host's ids, overlayfs looks up nothing that others may not read: who cannot reach it needs no right to it.
+            Err(error) if error.errno == Errno::EACCES => continue,
+            opened => opened?,
+        };
         match directory::kind(&at)? {
             Kind::Directory => executable(root, &path, excluded, list)?,
             Kind::File if !excluded.contains(&path.as_path()) => list.push(Rule {

@@ -19,6 +19,7 @@ use crate::lock::{self, LockChanges, LockMode, Outside, outside};
 use crate::packages::PackageOptions;
 use crate::plan::{host_machine, plan};
 use crate::spec::{BuildSpec, MAX_LAYERS, parse};
+use crate::split::split;
 
 /// What to build, and where it goes besides the store.
 #[derive(Clone, Debug)]
@@ -130,27 +131,34 @@ pub fn build(request: &BuildRequest, store: &Store) -> Result<Built, BuildError>
     };
     let mut cache = Cache::open(store, file, form, request.cache);
     let Outside { base, packages } = outside(&spec, context, request, store)?;
-    check_layers(&spec, base.as_ref()).map_err(|problem| problem.in_file(file))?;
+    check_layers(spec.layers.len(), base.as_ref()).map_err(|problem| problem.in_file(file))?;
     let trees = base
         .as_ref()
         .map_or(Ok(Vec::new()), |image| store.unpacked(image))?;
     let layers = plan(&spec, context, trees, &packages).map_err(|problem| problem.in_file(file))?;
-    let entries = layers.iter().map(Entries::len).sum();
+    let layers =
+        split_layers(layers, &spec, base.as_ref()).map_err(|problem| problem.in_file(file))?;
+    let entries = layers.iter().map(|(_, entries)| entries.len()).sum();
     (request.progress)(&Progress::Planned {
         layers: layers.len(),
         entries,
     });
 
     let mut built = Vec::with_capacity(layers.len());
-    for (entries, layer) in layers.iter().zip(&spec.layers) {
+    for (name, entries) in &layers {
         let layer = cache
-            .layer(&layer.name, entries)
+            .layer(name, entries)
             .map_err(|err| err.in_file(file))?;
         (request.progress)(&Progress::Layer(&layer));
         built.push(layer);
     }
     let image = finish(&spec, base.as_ref(), &built, epoch, store)?;
-    let explained = explain(base.as_ref(), built.iter().zip(&layers), &image, store)?;
+    let explained = explain(
+        base.as_ref(),
+        built.iter().zip(layers.iter().map(|(_, entries)| entries)),
+        &image,
+        store,
+    )?;
     let name = request.tag.clone().unwrap_or_else(|| spec.name.clone());
     store.tag(&name, &image.manifest)?;
     cache.keep()?;
@@ -227,19 +235,30 @@ fn read(file: &Path) -> Result<String, SpecError> {
     String::from_utf8(bytes).map_err(|_| bad("is not UTF-8 text".to_owned(), "save it as UTF-8"))
 }
 
+/// Large layers as their parts.
+fn split_layers(
+    layers: Vec<Entries>,
+    spec: &BuildSpec,
+    base: Option<&Image>,
+) -> Result<Vec<(String, Entries)>, Problem> {
+    let mut parts = Vec::with_capacity(layers.len());
+    for (entries, layer) in layers.into_iter().zip(&spec.layers) {
+        parts.extend(split(&layer.name, entries, layer.split)?);
+    }
+    check_layers(parts.len(), base)?;
+    Ok(parts)
+}
+
 /// The base's own are not in the build file, so only here is the sum known.
-fn check_layers(spec: &BuildSpec, base: Option<&Image>) -> Result<(), Problem> {
-    let (ours, theirs) = (
-        spec.layers.len(),
-        base.map_or(0, |image| image.layers().len()),
-    );
+fn check_layers(ours: usize, base: Option<&Image>) -> Result<(), Problem> {
+    let theirs = base.map_or(0, |image| image.layers().len());
     if ours + theirs > MAX_LAYERS {
         let problem =
             format!("there are {ours}, and {theirs} of the base; an image may have {MAX_LAYERS}");
         return Err(Problem::new(
             "layer",
             problem,
-            "put what changes together into one layer",
+            "put what changes together into one layer, or choose a larger `split`",
         ));
     }
     Ok(())

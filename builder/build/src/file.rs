@@ -43,6 +43,7 @@ pub(crate) struct LayerFile {
     #[serde(default)]
     pub(crate) generate: Vec<String>,
     pub(crate) time_zones: Option<Vec<String>>,
+    pub(crate) split: Option<String>,
 }
 
 /// Where the layers' packages come from.

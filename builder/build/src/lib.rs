@@ -56,6 +56,7 @@ mod scan;
 mod settings;
 mod source;
 mod spec;
+mod split;
 mod tree;
 mod write;
 
@@ -73,3 +74,4 @@ pub use packages::PackageOptions;
 pub use path::ImagePath;
 pub use settings::{Config, User};
 pub use spec::{Base, BuildSpec, Closure, Copy, CopyFrom, Layer, parse};
+pub use split::Split;

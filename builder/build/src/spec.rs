@@ -14,6 +14,7 @@ use crate::glob::Pattern;
 use crate::packages::{self, Debian, Relation};
 use crate::path::ImagePath;
 use crate::settings::{Config, check_config, no_nul};
+use crate::split::Split;
 
 /// Runtimes are tested with about this many; ours takes 125, and a base of ours may have been built upon before.
 pub(crate) const MAX_LAYERS: usize = 100;
@@ -55,6 +56,8 @@ pub struct Layer {
     pub copy: Vec<Copy>,
     pub closure: Vec<Closure>,
     pub generate: Vec<Generator>,
+    /// Into how large parts it is cut; `None` for one layer whatever its size.
+    pub split: Option<Split>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -211,6 +214,7 @@ fn check_layer(written: LayerFile, key: &str) -> Result<Layer, Problem> {
         closure,
         generate,
         time_zones,
+        split,
     } = written;
     let legal =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
@@ -226,6 +230,9 @@ fn check_layer(written: LayerFile, key: &str) -> Result<Layer, Problem> {
     let copy = each(copy, &format!("{key}.copy"), check_copy)?;
     let closure = each(closure, &format!("{key}.closure"), check_closure)?;
     let generate = check_generate(&generate, time_zones, key)?;
+    let split = split
+        .map(|text| Split::parse(&text, &format!("{key}.split")))
+        .transpose()?;
     if packages.is_empty() && copy.is_empty() && closure.is_empty() && generate.is_empty() {
         return Err(Problem::new(
             key,
@@ -239,6 +246,7 @@ fn check_layer(written: LayerFile, key: &str) -> Result<Layer, Problem> {
         copy,
         closure,
         generate,
+        split,
     })
 }
 
@@ -400,7 +408,7 @@ mod tests {
             (
                 layer("entrypoint = [\"/bin/api\"]"),
                 "airtight.toml: `layer[0].entrypoint`: is not a key of a build file here\n  \
-                 fix: use one of `name`, `packages`, `copy`, `closure`, `generate`, `time-zones`",
+                 fix: use one of `name`, `packages`, `copy`, `closure`, `generate`, `time-zones`, `split`",
             ),
             (
                 layer(

@@ -121,7 +121,7 @@ fn parse(args: &[String]) -> Result<Options> {
 /// Runs this program again in a mount namespace of its own, where a tmpfs covers the v2 hierarchy: crun refuses hybrid cgroups otherwise, and every
 /// peer is measured under the same conditions. The host's mounts stay as they are.
 fn enter(args: &[String], options: &Options) -> Result<ExitCode> {
-    let script = "mount --make-rprivate / && if [ -d /sys/fs/cgroup/unified ]; then mount -t tmpfs -o size=4m none /sys/fs/cgroup/unified; fi && exec \"$@\"";
+    let script = "mount --make-rprivate / && if [ -d /sys/fs/cgroup/unified ]; then mount -t tmpfs -o size=64m none /sys/fs/cgroup/unified; fi && exec \"$@\"";
     let status = Command::new("taskset")
         .args([
             "-c",

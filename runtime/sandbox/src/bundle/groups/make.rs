@@ -204,12 +204,11 @@ impl Made {
         }
         settings::write(dir, &group.settings, &mut self.warnings)?;
         // What a setting has just written is not empty.
-        inherit(
-            &group.inherit,
-            parent,
-            dir,
-            existed || !group.settings.is_empty(),
-        )?;
+        let plain = !existed && group.settings.is_empty();
+        if plain && !group.inherit.is_empty() {
+            share_scheduling(parent, dir)?;
+        }
+        inherit(&group.inherit, parent, dir, !plain)?;
         if let Some(set) = &group.devices {
             let program: Vec<Insn> = airtight_plan::bundle::device_program(set)
                 .into_iter()
@@ -250,6 +249,17 @@ fn inherit(files: &[String], parent: &Dir, dir: &Dir, existed: bool) -> SysResul
         }
     }
     Ok(())
+}
+
+/// Has the CPUs of its parent and balances their load in the parent's scheduling domain, which says so itself. With the flag of its own the kernel would
+/// compute all domains anew when the group gets its CPUs and when it goes, and look at every group of the host for it: half a millisecond each with none,
+/// a whole one with a thousand (cpuset(7), `cpuset.sched_load_balance`).
+fn share_scheduling(parent: &Dir, dir: &Dir) -> SysResult<()> {
+    const FLAG: &str = "cpuset.sched_load_balance";
+    match parent.read_if_there(FLAG)? {
+        Some(on) if on.trim() == "1" => dir.write(FLAG, "0"),
+        _ => Ok(()),
+    }
 }
 
 /// Controllers for the children of `dir`, as far as it has them itself: what it lacks is told by the setting that misses its file.

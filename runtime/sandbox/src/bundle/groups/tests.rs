@@ -162,6 +162,42 @@ fn privileged_groups_are_made_filled_inhabited_and_removed() {
 }
 
 #[test]
+fn privileged_a_group_without_cpus_of_its_own_shares_its_parents_scheduling_domain() {
+    const FLAG: &str = "cpuset.sched_load_balance";
+    let Some(found) = host() else { return };
+    let Some(mount) = found
+        .v1
+        .iter()
+        .find(|it| it.name.split(',').any(|one| one == "cpuset"))
+    else {
+        return eprintln!("skipped: no v1 hierarchy of cpuset is mounted here");
+    };
+    let of_mount = |file| std::fs::read_to_string(mount.mount.join(file)).unwrap();
+    let shared = |plain: bool| {
+        let resources = if plain {
+            Resources::default()
+        } else {
+            limits()
+        };
+        let (own, plan) = planned("domain", &resources, &found);
+        make::make(&plan).unwrap().keep();
+        let values = ["cpuset.cpus", "cpuset.mems", FLAG].map(|file| value(&own.0, "cpuset", file));
+        own.0.remove(Inside::Kept).unwrap();
+        values
+    };
+    let [cpus, mems, flag] = shared(true);
+    assert_eq!(cpus, of_mount("cpuset.cpus").trim());
+    assert_eq!(mems, of_mount("cpuset.mems").trim());
+    // The parent is the test's own new group, or one that was there; each has the kernel's default.
+    assert_eq!(flag, "0");
+    assert_eq!(
+        shared(false)[2],
+        "1",
+        "CPUs of its own, so a domain of its own"
+    );
+}
+
+#[test]
 fn privileged_what_was_made_goes_when_a_later_group_fails() {
     let Some(found) = host() else { return };
     let (own, mut plan) = planned("half", &Resources::default(), &found);

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod debian;
 mod host;
 mod launch;
 pub mod registry;

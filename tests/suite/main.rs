@@ -14,6 +14,7 @@ mod images;
 mod kills;
 mod launches;
 mod limits;
+mod packages;
 mod pages;
 mod registry;
 

@@ -12,10 +12,10 @@ DESTDIR ?=
 
 BUILD_PACKAGES := gcc libc6-dev make pkg-config libseccomp-dev ca-certificates
 DEMO_PACKAGES  := python3 python3-redis redis-server curl
-TEST_PACKAGES  := $(DEMO_PACKAGES) nginx-light busybox-static skopeo umoci podman containerd docker-registry apache2-utils openssl uidmap util-linux runc crun conmon
-BENCH_PACKAGES := busybox-static runc crun bubblewrap umoci buildah zstd gzip util-linux golang-github-containers-common
+TEST_PACKAGES  := $(DEMO_PACKAGES) nginx-light busybox-static skopeo umoci podman containerd docker-registry apache2-utils openssl uidmap util-linux runc crun conmon gnupg dpkg-dev binutils zstd
+BENCH_PACKAGES := debootstrap busybox-static runc crun bubblewrap umoci buildah zstd gzip util-linux golang-github-containers-common
 
-.PHONY: build compare-podman debug demo test check fuzz bench install clean deps-build deps-demo deps-test deps-bench
+.PHONY: build compare-podman debug demo test check fuzz bench bench-packages install clean deps-build deps-demo deps-test deps-bench
 
 # Release binaries, also at target/release: the build names its target explicitly (see .cargo/config.toml).
 build: deps-build
@@ -52,6 +52,11 @@ fuzz: deps-build
 bench: deps-bench build
 	cargo build --release -p airtight-bench
 	$(RELEASE)/airtight-bench --bin $(CURDIR)/$(RELEASE) --out target/bench/bench.json
+
+# Downloads: the example that is made of packages against debootstrap.
+bench-packages: deps-bench build
+	cargo build --release -p airtight-bench
+	$(RELEASE)/airtight-bench --bin $(CURDIR)/$(RELEASE) --out target/bench/packages.json packages
 
 install: build
 	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin share/bash-completion/completions share/zsh/site-functions share/fish/vendor_completions.d)

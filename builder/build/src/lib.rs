@@ -70,7 +70,7 @@ pub use explain::{
 pub use generator::Generator;
 pub use ledger::{Because, LEDGER_TYPE, Ledger, LedgerError, ReasonKind};
 pub use lock::{LockChange, LockChanges, LockMode};
-pub use packages::PackageOptions;
+pub use packages::{PackageOptions, hostile};
 pub use path::ImagePath;
 pub use settings::{Config, User};
 pub use spec::{Base, BuildSpec, Closure, Copy, CopyFrom, Layer, parse};

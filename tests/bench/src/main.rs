@@ -3,7 +3,7 @@
 //! Run as root: the peers' containers and the private mount namespace need it. Only directories that this program made are used.
 //!
 //! ```text
-//! airtight-bench --bin DIR [--runs N] [--alive N] [--cpu N] [--out FILE] [start|verbs|build|all]
+//! airtight-bench --bin DIR [--runs N] [--alive N] [--cpu N] [--out FILE] [start|verbs|build|packages|all]
 //! ```
 
 #![forbid(unsafe_code)]
@@ -11,6 +11,7 @@
 mod build;
 mod floor;
 mod lifecycle;
+mod packages;
 mod peers;
 mod start;
 mod stats;
@@ -42,6 +43,7 @@ enum What {
     Start,
     Verbs,
     Build,
+    Packages,
     All,
 }
 
@@ -51,6 +53,7 @@ struct Report {
     start: Option<start::Table>,
     verbs: Option<lifecycle::Table>,
     build: Option<build::Table>,
+    packages: Option<packages::Table>,
 }
 
 fn main() -> ExitCode {
@@ -99,6 +102,7 @@ fn parse(args: &[String]) -> Result<Options> {
             "start" => options.what = What::Start,
             "verbs" => options.what = What::Verbs,
             "build" => options.what = What::Build,
+            "packages" => options.what = What::Packages,
             "all" => options.what = What::All,
             other => {
                 return Err(format!(
@@ -159,6 +163,10 @@ fn measure(options: &Options) -> Result<ExitCode> {
     let build = wanted(What::Build)
         .then(|| build::run(options, &work.path().join("build")))
         .transpose()?;
+    // By name only: it downloads.
+    let packages = (options.what == What::Packages)
+        .then(|| packages::measure(options, &work.path().join("packages")))
+        .transpose()?;
     let report = Report {
         kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease")?
             .trim()
@@ -166,6 +174,7 @@ fn measure(options: &Options) -> Result<ExitCode> {
         start,
         verbs,
         build,
+        packages,
     };
     run(Command::new("umount").arg("-l").arg(work.path()))?;
 
@@ -177,6 +186,9 @@ fn measure(options: &Options) -> Result<ExitCode> {
         write!(out, "{table}")?;
     }
     if let Some(table) = &report.build {
+        write!(out, "{table}")?;
+    }
+    if let Some(table) = &report.packages {
         write!(out, "{table}")?;
     }
     if let Some(path) = &options.out {
@@ -196,12 +208,17 @@ fn write_json(path: &Path, report: &Report) -> Result<()> {
 
 /// Runs to success with its output thrown away, or says what it printed.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
+    output(command).map(drop)
+}
+
+/// Runs to success; what it wrote, or an error that says what it printed.
+pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>> {
     let output = command
         .stdin(Stdio::null())
         .output()
         .map_err(|error| format!("{:?}: {error}", command.get_program()))?;
     if output.status.success() {
-        return Ok(());
+        return Ok(output.stdout);
     }
     let text = String::from_utf8_lossy(&output.stderr);
     Err(format!("{command:?} failed ({}): {}", output.status, text.trim()).into())

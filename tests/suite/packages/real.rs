@@ -21,7 +21,6 @@ fn is_unreachable(told: &str) -> bool {
     .any(|words| told.contains(words))
 }
 
-#[expect(clippy::print_stderr, reason = "a skip is told aloud")]
 #[test]
 fn privileged_a_python_page_is_served_from_an_image_of_packages() {
     if !has(&[Need::Root, Need::File("/etc/apt")]) {

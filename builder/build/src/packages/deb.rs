@@ -78,7 +78,7 @@ pub(crate) fn unpacked(store: &Store, blob: &Descriptor) -> Result<Unpacked, Fai
     load(&home, blob.digest())
 }
 
-fn extract(reader: &mut impl Read, home: &Path) -> Result<(), Failed> {
+pub(super) fn extract(reader: &mut impl Read, home: &Path) -> Result<(), Failed> {
     let (control, files) = (home.join(CONTROL), home.join(FILES));
     for path in [&control, &files] {
         fs::create_dir(path).map_err(broken)?;

@@ -8,6 +8,7 @@ mod ar;
 mod compression;
 mod control;
 mod deb;
+pub mod hostile;
 mod index;
 mod obtain;
 mod openpgp;

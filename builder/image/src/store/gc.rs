@@ -60,7 +60,7 @@ struct Entries {
 
 impl Store {
     /// Removes blobs and trees that no name leads to, and what killed processes left. Waits for builds and imports that run. The layers that builds of the
-    /// last seven days used stay, up to 10 GiB of them.
+    /// last seven days used stay, up to 10 GiB of them, and so do the packages that they were made of.
     ///
     /// # Errors
     /// The file system's, or a damaged image: its name must go first.
@@ -86,8 +86,10 @@ impl Store {
         };
         let (blobs, trees) = self.reachable()?;
         self.collect_referrers(&blobs)?;
-        let (records, cached) = self.collect_records(&blobs, keep)?;
-        report.records = records + self.collect_contents(keep)?;
+        let (records, mut cached) = self.collect_records(&blobs, keep)?;
+        let (packages, archives) = self.collect_packages(keep)?;
+        cached.extend(archives);
+        report.records = records + packages + self.collect_contents(keep)?;
         for (path, digest) in self.entries("blobs/sha256")?.found {
             if blobs.contains(&digest) {
                 continue;

@@ -6,6 +6,7 @@
 //! refs/NAME%TAG        the descriptor of a manifest
 //! referrers/HEX/HEX     which manifest the second, an artifact's, refers to
 //! layers/sha256/HEX/   by diffID: `rootfs`; `lock`, which a running sandbox holds shared; `from-HEX` for each blob that was seen to unpack to it
+//! packages/sha256/HEX/ of a package by its own digest: `files` and `control`, for builds to read
 //! tmp/                 what is being made; its maker holds a lock on it. `p-HEX` is a blob that was cut off, `u-HEX` where an upload stands
 //! cache/               compiled filters, where blobs were seen, layers that builds made (`layers`), files that they read (`files`); may be deleted
 //! lock                 held shared by a build or import from its first blob to its name, exclusive by gc

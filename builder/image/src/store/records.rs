@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 const MAX_RECORD: u64 = 4 << 10;
 const VERSION: u32 = 1;
 /// What nobody used for so long goes with the next gc, though its blob may stay for an image.
-const UNUSED_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+pub(super) const UNUSED_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Of blobs that only records hold; those that were used last stay.
 const KEPT_BYTES: u64 = 10 << 30;
 

@@ -9,6 +9,7 @@
 
 mod archives;
 mod network;
+mod packages;
 mod registry;
 mod text;
 

@@ -4,9 +4,9 @@ use std::process::Command;
 
 use airtight_tests::{World, binary, repository};
 
-const COMMANDS: [&str; 20] = [
+const COMMANDS: [&str; 22] = [
     "", "build", "update", "run", "plan", "images", "inspect", "why", "diff", "lint", "rm", "gc",
-    "import", "export", "push", "pull", "copy", "verify", "profile", "doctor",
+    "import", "export", "push", "pull", "copy", "verify", "profile", "doctor", "index", "index create",
 ];
 
 const RUNTIME: [&str; 16] = [
@@ -50,6 +50,7 @@ fn help_is_as_it_was() {
         } else {
             command
         };
+        let name = name.replace(' ', "-");
         golden(&format!("{name}.txt"), &help("airtight", command));
     }
     for command in RUNTIME {
@@ -85,7 +86,7 @@ fn every_shell_gets_completions_and_every_command_a_page() {
     let ran = world.airtight(["man", &world.shown("work/man")]).unwrap();
     assert_eq!(ran.code, Some(0), "{ran:?}");
     for command in COMMANDS {
-        let page = format!("airtight-{command}.1");
+        let page = format!("airtight-{command}.1").replace(' ', "-");
         let page = world.path("work/man").join(page.replace("-.1", ".1"));
         assert!(page.is_file(), "{}", page.display());
     }

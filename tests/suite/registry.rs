@@ -429,8 +429,8 @@ fn a_copy_has_all_platforms_and_what_refers_to_them() {
         assert_eq!(copied["digest"], digest_of(index.as_bytes()), "{name}");
         assert_eq!(
             copied["manifests"].as_array().unwrap().len(),
-            5,
-            "{name}: two images, the index, what refers to it, and the name: {copied}"
+            6,
+            "{name}: two images, the index, the two that refer to them, and the name: {copied}"
         );
         let list_tag = digest_of(index.as_bytes()).replace(':', "-");
         assert!(to.has_tag(&repository, &list_tag), "{name}");

@@ -14,6 +14,7 @@ mod error;
 mod image;
 pub mod layer;
 pub mod mirror;
+mod platform;
 mod reference;
 pub mod registry;
 pub mod source;
@@ -25,8 +26,9 @@ pub use descriptor::Descriptor;
 pub use digest::{DiffId, Digest, DigestOf};
 pub use error::{Error, Result, one_line, with_fix};
 pub use image::{Image, parse_index, parse_manifest};
+pub use platform::Platform;
 pub use reference::{ImageRef, Output, Reference};
 pub use store::{
     BlobWriter, Contents, Device, GcReport, Identity, Known, LayerKey, LayerRecord, Lease, Listed,
-    NewContents, Store, VerifiedReader, VerifyReport, parse_layer_record,
+    NewContents, PlatformImage, Root, Store, VerifiedReader, VerifyReport, parse_layer_record,
 };

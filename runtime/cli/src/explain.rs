@@ -18,7 +18,7 @@ use crate::report::{self, Failure};
 const FOUND: u8 = 1;
 
 pub(crate) fn why(args: &WhyArgs, store: &Store) -> Result<(), Failure> {
-    let image = image(&args.image, store)?;
+    let image = image(&args.image, args.platform.as_deref(), store)?;
     let why = airtight_build::why(store, &image, &args.path)?;
     if args.json {
         return report::print_json(&why);
@@ -125,7 +125,10 @@ fn unexplained(why: &Why) -> &'static str {
 }
 
 pub(crate) fn diff(args: &DiffArgs, store: &Store) -> Result<ExitCode, Failure> {
-    let (before, after) = (image(&args.before, store)?, image(&args.after, store)?);
+    let (before, after) = (
+        image(&args.before, args.platform.as_deref(), store)?,
+        image(&args.after, args.platform.as_deref(), store)?,
+    );
     let diff = airtight_build::diff(store, &before, &after)?;
     if args.json {
         report::print_json(&diff)?;
@@ -264,7 +267,11 @@ pub(crate) fn lint(
         })
         .collect::<Result<Vec<_>, _>>()?;
     let store = store()?;
-    let report = airtight_build::lint(&store, &image(name, &store)?, &ignored)?;
+    let report = airtight_build::lint(
+        &store,
+        &image(name, args.platform.as_deref(), &store)?,
+        &ignored,
+    )?;
     if args.sarif {
         report::print_json(&airtight_build::sarif(
             &report,

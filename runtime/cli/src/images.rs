@@ -1,11 +1,15 @@
 //! The commands about images at rest. What a store is, and that what it gives is verified, is `airtight-image`'s.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use airtight_image::{Image, ImageRef, Listed, Store};
+use airtight_image::{Digest, Image, ImageRef, Listed, Output, Platform, Reference, Root, Store};
 use serde_json::{Value, json};
 
-use crate::args::{ExportArgs, GcArgs, ImagesArgs, ImportArgs, InspectArgs, RmArgs, VerifyArgs};
+use crate::args::{
+    ExportArgs, GcArgs, ImagesArgs, ImportArgs, IndexCreateArgs, InspectArgs, RmArgs, VerifyArgs,
+};
+use crate::ask::Wrong;
 use crate::format;
 use crate::report::{self, Failure};
 
@@ -23,7 +27,7 @@ pub(crate) fn list(args: &ImagesArgs, store: &Store) -> Result<(), Failure> {
         return report::print_json(&images);
     }
     let mut rows = vec![
-        ["NAME", "DIGEST", "SIZE", "CREATED"]
+        ["NAME", "DIGEST", "PLATFORM", "SIZE", "CREATED"]
             .map(str::to_owned)
             .to_vec(),
     ];
@@ -32,6 +36,7 @@ pub(crate) fn list(args: &ImagesArgs, store: &Store) -> Result<(), Failure> {
         vec![
             image.name.clone(),
             digest,
+            format::escape(&image.platforms.join(",")),
             format::bytes(image.size),
             format::escape(image.created.as_deref().unwrap_or_default()),
         ]
@@ -40,7 +45,11 @@ pub(crate) fn list(args: &ImagesArgs, store: &Store) -> Result<(), Failure> {
 }
 
 pub(crate) fn inspect(args: &InspectArgs, store: &Store) -> Result<(), Failure> {
-    let image = image(&args.image, store)?;
+    let root = store.resolve_root(&args.image.parse()?)?;
+    if root.is_index() && args.platform.is_none() {
+        return index(&root, args.json);
+    }
+    let image = image(&args.image, args.platform.as_deref(), store)?;
     let profile = profile(&image);
     if args.json {
         let profile: Option<Value> = profile.and_then(|text| serde_json::from_str(text).ok());
@@ -50,10 +59,7 @@ pub(crate) fn inspect(args: &InspectArgs, store: &Store) -> Result<(), Failure> 
     }
     let mut rows = vec![
         ("digest", image.digest.to_string()),
-        (
-            "platform",
-            format!("{}/{}", image.config.os(), image.config.architecture()),
-        ),
+        ("platform", Platform::of(&image.config).to_string()),
         (
             "created",
             image.config.created().clone().unwrap_or_default(),
@@ -104,6 +110,35 @@ pub(crate) fn inspect(args: &InspectArgs, store: &Store) -> Result<(), Failure> 
             .map(row)
             .collect::<Vec<_>>(),
     ))
+}
+
+/// An image for several platforms, and what its index says of each.
+fn index(root: &Root, json: bool) -> Result<(), Failure> {
+    let document: Value = serde_json::from_slice(root.bytes()).unwrap_or_default();
+    let digest = root.descriptor.digest().to_string();
+    if json {
+        return report::print_json(&json!({ "digest": digest, "index": document }));
+    }
+    let mut rows = vec![vec!["digest".to_owned(), digest]];
+    let annotations = document.get("annotations").and_then(Value::as_object);
+    rows.extend(annotations.into_iter().flatten().map(|(key, value)| {
+        let value = value.as_str().unwrap_or_default();
+        vec![
+            "annotation".to_owned(),
+            format::escape(&format!("{key}={value}")),
+        ]
+    }));
+    rows.extend(root.images.iter().map(|image| {
+        let platform = image
+            .platform
+            .as_ref()
+            .map_or_else(|| "unknown".to_owned(), ToString::to_string);
+        vec![
+            format::escape(&platform),
+            image.descriptor.digest().to_string(),
+        ]
+    }));
+    report::print(&format::table(&rows))
 }
 
 pub(crate) fn remove(args: &RmArgs, store: &Store) -> Result<(), Failure> {
@@ -171,7 +206,11 @@ pub(crate) fn gc(args: &GcArgs, store: &Store) -> Result<(), Failure> {
 
 pub(crate) fn import(args: &ImportArgs, store: &Store) -> Result<(), Failure> {
     let name = args.name.as_deref().map(str::parse).transpose()?;
-    let images = store.import(&args.path, name.as_ref())?;
+    let images = match platform(args.platform.as_deref())? {
+        _ if args.all => store.import_all(&args.path, name.as_ref())?,
+        Some(platform) => store.import_for(&args.path, name.as_ref(), &platform)?,
+        None => store.import(&args.path, name.as_ref())?,
+    };
     if args.json {
         return report::print_json(&images);
     }
@@ -186,7 +225,8 @@ pub(crate) fn export(args: &ExportArgs, store: &Store) -> Result<(), Failure> {
         ImageRef::Layout { tag, .. } => tag.as_deref(),
         ImageRef::Digest(_) => None,
     };
-    Ok(store.export(&store.resolve(&image)?, tag, &args.output.parse()?)?)
+    let digest = chosen(&image, args.platform.as_deref(), store)?;
+    Ok(store.export(&digest, tag, &args.output.parse()?)?)
 }
 
 pub(crate) fn verify(args: &VerifyArgs, store: &Store) -> Result<ExitCode, Failure> {
@@ -210,9 +250,72 @@ pub(crate) fn verify(args: &VerifyArgs, store: &Store) -> Result<ExitCode, Failu
     )))
 }
 
-/// An image by what a user calls it, verified.
-pub(crate) fn image(text: &str, store: &Store) -> Result<Image, Failure> {
-    Ok(store.image(&store.resolve(&text.parse()?)?)?)
+/// An image by what a user calls it, verified; of several, the one for `platform` or for this machine.
+pub(crate) fn image(text: &str, platform: Option<&str>, store: &Store) -> Result<Image, Failure> {
+    let platform = self::platform(platform)?;
+    Ok(store.image(&store.resolve_for(&text.parse()?, platform.as_ref())?)?)
+}
+
+/// What leaves the store: all platforms, or the one that is named.
+pub(crate) fn chosen(
+    image: &ImageRef,
+    platform: Option<&str>,
+    store: &Store,
+) -> Result<Digest, Failure> {
+    Ok(match self::platform(platform)? {
+        Some(platform) => store.resolve_for(image, Some(&platform))?,
+        None => store.resolve_root(image)?.descriptor.digest().clone(),
+    })
+}
+
+fn platform(text: Option<&str>) -> Result<Option<Platform>, Failure> {
+    Ok(text.map(str::parse).transpose()?)
+}
+
+pub(crate) fn create_index(args: &IndexCreateArgs, store: &Store) -> Result<(), Failure> {
+    let name: Reference = args.name.parse()?;
+    let outputs: Vec<Output> = args
+        .output
+        .iter()
+        .map(|output| output.parse())
+        .collect::<Result<_, _>>()?;
+    let wrong = |flag: &str, text: &str| {
+        let fix = format!("write {flag}");
+        Wrong::new(format!("{flag} {text}"), "is not of this form", fix)
+    };
+    let mut annotations = BTreeMap::new();
+    for text in &args.annotation {
+        let flag = "--annotation KEY=VALUE";
+        let (key, value) = annotation(text).ok_or_else(|| wrong(flag, text))?;
+        annotations.insert(key, value);
+    }
+    let mut of_platforms: BTreeMap<Platform, BTreeMap<String, String>> = BTreeMap::new();
+    for text in &args.platform_annotation {
+        let flag = "--platform-annotation PLATFORM:KEY=VALUE";
+        let (platform, rest) = text.split_once(':').ok_or_else(|| wrong(flag, text))?;
+        let (key, value) = annotation(rest).ok_or_else(|| wrong(flag, text))?;
+        let own = of_platforms.entry(platform.parse()?).or_default();
+        own.insert(key, value);
+    }
+    let mut images = Vec::with_capacity(args.images.len());
+    for text in &args.images {
+        let root = store.resolve_root(&text.parse()?)?;
+        images.push((text.clone(), root.descriptor.digest().clone()));
+    }
+    let root = store.create_index(&images, &annotations, &of_platforms)?;
+    store.tag(&name, &root.descriptor)?;
+    for output in &outputs {
+        store.export(root.descriptor.digest(), Some(name.tag()), output)?;
+    }
+    if args.json {
+        return index(&root, true);
+    }
+    report::print(&format!("{}\n", root.descriptor.digest()))
+}
+
+fn annotation(text: &str) -> Option<(String, String)> {
+    let (key, value) = text.split_once('=')?;
+    (!key.is_empty()).then(|| (key.to_owned(), value.to_owned()))
 }
 
 /// The canonical JSON of the profile that it carries.

@@ -66,7 +66,7 @@ fn decide(
         .map(found)
         .collect::<Result<_, _>>()?;
     timings.mark("arguments");
-    let image = images::image(&args.image, store)?;
+    let image = images::image(&args.image, args.platform.as_deref(), store)?;
     image.check_platform()?;
     timings.mark("image");
     let layers = store.unpacked(&image)?;

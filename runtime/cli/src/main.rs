@@ -31,7 +31,7 @@ use airtight_plan::HostFacts;
 use airtight_sandbox::{ProbeInput, probe};
 use clap::Parser as _;
 
-use args::{Cli, Command};
+use args::{Cli, Command, IndexCommand};
 use report::Failure;
 use timings::Timings;
 
@@ -70,6 +70,7 @@ fn command(mut timings: Timings) -> Result<ExitCode, Failure> {
         Command::Gc(args) => images::gc(&args, &open()?)?,
         Command::Import(args) => images::import(&args, &open()?)?,
         Command::Export(args) => images::export(&args, &open()?)?,
+        Command::Index(IndexCommand::Create(args)) => images::create_index(&args, &open()?)?,
         Command::Push(args) => registry::push(&args, &open()?)?,
         Command::Pull(args) => registry::pull(&args, &open()?)?,
         Command::Copy(args) => registry::copy(&args, &open()?)?,

@@ -10,6 +10,7 @@ use airtight_image::{ImageRef, Store};
 use crate::args::{CopyArgs, PullArgs, PushArgs, RegistryArgs};
 use crate::ask::Wrong;
 use crate::format;
+use crate::images;
 use crate::progress;
 use crate::report::{self, Failure};
 
@@ -27,7 +28,7 @@ pub(crate) fn push(args: &PushArgs, store: &Store) -> Result<(), Failure> {
             .into());
         }
     };
-    let digest = store.resolve(&image)?;
+    let digest = images::chosen(&image, args.platform.as_deref(), store)?;
     transfer(&args.registry, |registries| {
         registries.push(store, &digest, &to, refer(args.no_referrers))
     })
@@ -36,20 +37,16 @@ pub(crate) fn push(args: &PushArgs, store: &Store) -> Result<(), Failure> {
 pub(crate) fn pull(args: &PullArgs, store: &Store) -> Result<(), Failure> {
     let from: RegistryRef = args.from.parse()?;
     let name = args.name.as_deref().map(str::parse).transpose()?;
-    let platform = platform(args.platform.as_deref())?;
+    let platforms = platforms(args.all, args.platform.as_deref())?;
     transfer(&args.registry, |registries| {
         let refer = refer(args.no_referrers);
-        registries.pull(store, &from, platform.as_ref(), name.as_ref(), refer)
+        registries.pull(store, &from, &platforms, name.as_ref(), refer)
     })
 }
 
 pub(crate) fn copy(args: &CopyArgs, store: &Store) -> Result<(), Failure> {
     let (from, to): (RegistryRef, RegistryRef) = (args.from.parse()?, args.to.parse()?);
-    let platforms = if args.all {
-        Platforms::All
-    } else {
-        Platforms::One(platform(args.platform.as_deref())?.unwrap_or_else(Platform::host))
-    };
+    let platforms = platforms(args.all, args.platform.as_deref())?;
     transfer(&args.registry, |registries| {
         registries.copy(store, &from, &to, &platforms)
     })
@@ -59,8 +56,12 @@ fn refer(without: bool) -> Refer {
     if without { Refer::Without } else { Refer::With }
 }
 
-fn platform(text: Option<&str>) -> Result<Option<Platform>, Failure> {
-    Ok(text.map(str::parse).transpose()?)
+fn platforms(all: bool, one: Option<&str>) -> Result<Platforms, Failure> {
+    if all {
+        return Ok(Platforms::All);
+    }
+    let one = one.map(str::parse).transpose()?;
+    Ok(Platforms::One(one.unwrap_or_else(Platform::host)))
 }
 
 fn transfer(

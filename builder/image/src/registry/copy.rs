@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::client::Client;
-use super::document::{Document, Kind, Platform};
+use super::document::{Document, Kind};
 use super::report::Report;
 use super::token::Scope;
 use super::upload::Source;
@@ -14,6 +14,7 @@ use crate::descriptor::Descriptor;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::image::{is_index, is_manifest};
+use crate::platform::Platform;
 use crate::store::Store;
 
 /// Manifests of one image: of all its platforms, and what refers to them.

@@ -1,14 +1,12 @@
 //! Manifests and indexes as a registry gives them: bounded, of one kind that they and the registry agree on, their bytes kept as they are.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::Deserialize;
 
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::image::{MAX_DOCUMENT, OCI_MANIFEST, host_arch, is_index, is_manifest};
+use crate::image::{MAX_DOCUMENT, OCI_INDEX, OCI_MANIFEST, is_index, is_manifest};
+use crate::platform::Platform;
 
 /// What is asked for.
 pub(crate) const ACCEPT: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
@@ -16,66 +14,6 @@ pub(crate) const ACCEPT: &str = "application/vnd.oci.image.manifest.v1+json, app
 const OLD_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v1+";
 /// Of manifests in an index, and of blobs in a manifest that is only copied.
 const MAX_ENTRIES: usize = 1024;
-
-/// `OS/CPU[/VARIANT]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Platform {
-    os: String,
-    architecture: String,
-    variant: Option<String>,
-}
-
-impl Platform {
-    /// What this program runs on.
-    #[must_use]
-    pub fn host() -> Self {
-        Self {
-            os: "linux".to_owned(),
-            architecture: host_arch().to_string(),
-            variant: None,
-        }
-    }
-}
-
-impl FromStr for Platform {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let word = |word: &&str| {
-            (1..=32).contains(&word.len())
-                && word
-                    .bytes()
-                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
-        };
-        let parts: Vec<&str> = text.split('/').collect();
-        match parts.as_slice() {
-            [os, architecture, variant @ ..] if variant.len() <= 1 && parts.iter().all(word) => {
-                Ok(Self {
-                    os: (*os).to_owned(),
-                    architecture: (*architecture).to_owned(),
-                    variant: variant.first().map(|variant| (*variant).to_owned()),
-                })
-            }
-            _ => {
-                let shown: String = text.chars().take(80).collect();
-                Err(Error::refused(
-                    format!("platform `{shown}`"),
-                    "is not OS/CPU or OS/CPU/VARIANT",
-                    "write it like linux/arm64",
-                ))
-            }
-        }
-    }
-}
-
-impl fmt::Display for Platform {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}/{}", self.os, self.architecture)?;
-        self.variant
-            .as_ref()
-            .map_or(Ok(()), |variant| write!(out, "/{variant}"))
-    }
-}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -113,7 +51,7 @@ pub(crate) struct Entry {
     pub(crate) descriptor: Descriptor,
     /// Of what is no image.
     pub(crate) artifact_type: Option<String>,
-    platform: Option<Platform>,
+    pub(crate) platform: Option<Platform>,
 }
 
 #[derive(Clone, Debug)]
@@ -215,7 +153,9 @@ impl Document {
 
     /// One that is in the store, where it was verified. Old ones say no type of their own.
     pub(crate) fn stored(bytes: Vec<u8>, digest: &Digest) -> Result<Self> {
-        Self::read(bytes.clone(), "", digest).or_else(|_| Self::read(bytes, OCI_MANIFEST, digest))
+        Self::read(bytes.clone(), "", digest)
+            .or_else(|_| Self::read(bytes.clone(), OCI_MANIFEST, digest))
+            .or_else(|error| Self::read(bytes, OCI_INDEX, digest).map_err(|_| error))
     }
 
     /// Configuration and layers, each once; empty for an index. A layer that may not be distributed stays where it is.
@@ -240,21 +180,17 @@ impl Document {
         let Kind::Index(entries) = &self.kind else {
             return Ok(self.descriptor.clone());
         };
-        let fits = |entry: &&Entry, exact: bool| {
-            entry.platform.as_ref().is_some_and(|found| {
-                found.os == platform.os
-                    && found.architecture == platform.architecture
-                    && (found.variant == platform.variant || !exact && platform.variant.is_none())
-            })
-        };
         let manifests = || {
             entries
                 .iter()
                 .filter(|entry| is_manifest(entry.descriptor.media_type()))
         };
         let found = manifests()
-            .find(|entry| fits(entry, true))
-            .or_else(|| manifests().find(|entry| fits(entry, false)));
+            .find(|entry| entry.platform.as_ref() == Some(platform))
+            .or_else(|| {
+                let fits = |found: &Platform| found.fits(platform);
+                manifests().find(|entry| entry.platform.as_ref().is_some_and(fits))
+            });
         if let Some(entry) = found {
             entry.descriptor.at_most(MAX_DOCUMENT)?;
             return Ok(entry.descriptor.clone());
@@ -285,11 +221,9 @@ fn check_entries(count: usize, bad: &impl Fn(String) -> Error) -> Result<()> {
 }
 
 fn entry(written: WrittenEntry) -> Entry {
-    let platform = written.platform.map(|platform| Platform {
-        os: platform.os,
-        architecture: platform.architecture,
-        variant: platform.variant.filter(|variant| !variant.is_empty()),
-    });
+    let platform = written
+        .platform
+        .map(|platform| Platform::said(&platform.os, &platform.architecture, platform.variant));
     Entry {
         descriptor: written.descriptor,
         artifact_type: written.artifact_type,
@@ -306,8 +240,7 @@ mod tests {
     fn descriptor(kind: &str, of: &[u8], platform: Option<&str>) -> serde_json::Value {
         let mut value = serde_json::json!({ "mediaType": kind, "digest": Digest::of(of).to_string(), "size": of.len() });
         if let Some(platform) = platform {
-            let platform: Platform = platform.parse().unwrap();
-            value["platform"] = serde_json::json!({ "os": platform.os, "architecture": platform.architecture, "variant": platform.variant });
+            value["platform"] = platform.parse::<Platform>().unwrap().json();
         }
         value
     }

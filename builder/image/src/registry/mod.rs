@@ -31,10 +31,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+pub use crate::platform::Platform;
 pub use auth_file::{AuthFile, Credentials, Found};
 pub use challenge::{Challenge, parse_challenges};
 pub use copy::Platforms;
-pub use document::Platform;
 pub(crate) use document::{Document, Kind};
 pub use name::RegistryRef;
 pub use pace::{Meter, retry_after};

@@ -1,7 +1,8 @@
 //! An image of a registry, into the store.
 
 use super::client::Client;
-use super::document::{Document, Kind, Platform};
+use super::copy::Platforms;
+use super::document::{Document, Entry, Kind};
 use super::report::{Moved, Report, State};
 use super::token::Scope;
 use super::{Refer, Registries, RegistryRef, origins, referrers, work};
@@ -10,6 +11,7 @@ use crate::descriptor::Descriptor;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::image::{Image, MAX_DOCUMENT, check_count, encoding};
+use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::store::{MAX_ARTIFACT, MAX_REFERRERS, OURS, Store};
 
@@ -17,7 +19,7 @@ use crate::store::{MAX_ARTIFACT, MAX_REFERRERS, OURS, Store};
 const MAX_IMAGE: u64 = 32 << 30;
 
 impl Registries {
-    /// Fetches what the store lacks of the image, verifies all of it down to the layers' diffIDs, and names it last.
+    /// Fetches what the store lacks of the image, or of all images of an index, verifies all of it down to the layers' diffIDs, and names it last.
     ///
     /// # Errors
     /// A registry that does not give it, or an image that is not what it should be: nothing of it is named.
@@ -25,7 +27,7 @@ impl Registries {
         &self,
         store: &Store,
         from: &RegistryRef,
-        platform: Option<&Platform>,
+        platforms: &Platforms,
         name: Option<&Reference>,
         refer: Refer,
     ) -> Result<Report> {
@@ -34,7 +36,6 @@ impl Registries {
             Some(name) => Some(name.clone()),
             None => from.name()?,
         };
-        let platform = platform.cloned().unwrap_or_else(Platform::host);
         let client = self.client(from.host())?;
         let scope = Scope {
             repository: from.repository().to_owned(),
@@ -42,45 +43,122 @@ impl Registries {
             from: None,
         };
         let root = client.must(&scope, from)?;
-        let document = match &root.kind {
-            Kind::Manifest { .. } => root.clone(),
-            Kind::Index(_) => client.child(&scope, &root.choose(&platform, from)?)?,
+        let document = match (&root.kind, platforms) {
+            (Kind::Index(_), Platforms::One(platform)) => {
+                client.child(&scope, &root.choose(platform, from)?)?
+            }
+            (Kind::Manifest { .. }, _) | (Kind::Index(_), Platforms::All) => root,
         };
-        check(&document, from)?;
-        let blobs = document.blobs();
-        self.meter.plan(
-            blobs
-                .iter()
-                .map(Descriptor::size)
-                .fold(0, u64::saturating_add),
-        );
         let shown = name
             .as_ref()
             .map_or_else(|| from.to_string(), ToString::to_string);
-        let mut report = Report::new(shown, document.digest());
-        let results = work::each(self.settings.jobs, &self.meter, &blobs, |blob| {
-            take(store, &client, &scope, blob)
+        let mut pull = Pull {
+            store,
+            client: &client,
+            jobs: self.settings.jobs,
+            scope,
+            refer,
+            report: Report::new(shown, document.digest()),
+        };
+        match &document.kind {
+            Kind::Manifest { .. } => {
+                check(&document, from)?;
+                pull.image(&document, platforms)?;
+            }
+            Kind::Index(entries) => pull.index(&document, entries, from)?,
+        }
+        let report = pull.report;
+        if let Some(name) = &name {
+            store.tag(name, document.descriptor())?;
+        }
+        Ok(report)
+    }
+}
+
+/// One pull under way.
+struct Pull<'a> {
+    store: &'a Store,
+    client: &'a Client,
+    jobs: usize,
+    scope: Scope,
+    refer: Refer,
+    report: Report,
+}
+
+impl Pull<'_> {
+    /// One image, verified down to its diffIDs.
+    fn image(&mut self, document: &Document, platforms: &Platforms) -> Result<()> {
+        self.blobs(document)?;
+        let image = self.store.image(document.digest())?;
+        if let Platforms::One(platform) = platforms {
+            check_platform(&image, platform)?;
+        }
+        if image.check_platform().is_ok() {
+            self.store.unpacked(&image)?;
+        } else {
+            self.store.read_layers(&image, |_, _, _| Ok(()))?;
+        }
+        self.manifest(document);
+        self.referrers(document)
+    }
+
+    /// All images of an index. What is no image, such as an attestation, comes as it is.
+    fn index(&mut self, index: &Document, entries: &[Entry], from: &RegistryRef) -> Result<()> {
+        for entry in entries {
+            let child = self.client.child(&self.scope, &entry.descriptor)?;
+            let known = entry
+                .platform
+                .as_ref()
+                .is_some_and(|platform| platform.os() != "unknown");
+            if known {
+                check(&child, from)?;
+                self.image(&child, &Platforms::All)?;
+            } else {
+                check_foreign(&child, from)?;
+                self.blobs(&child)?;
+                self.manifest(&child);
+            }
+        }
+        self.store.put_blob_bytes(index.bytes())?;
+        self.manifest(index);
+        self.referrers(index)
+    }
+
+    fn blobs(&mut self, document: &Document) -> Result<()> {
+        let blobs = document.blobs();
+        let meter = &self.client.http.meter;
+        let sizes = blobs.iter().map(Descriptor::size);
+        meter.plan(sizes.fold(0, u64::saturating_add));
+        let results = work::each(self.jobs, meter, &blobs, |blob| {
+            take(self.store, self.client, &self.scope, blob)
         })?;
-        results.into_iter().for_each(|moved| report.blob(moved));
-        store.put_blob_bytes(document.bytes())?;
-        let image = store.image(document.digest())?;
-        check_platform(&image, &platform)?;
-        // Where the diffIDs are checked.
-        store.unpacked(&image)?;
-        report.manifest(Moved {
+        results
+            .into_iter()
+            .for_each(|moved| self.report.blob(moved));
+        self.store.put_blob_bytes(document.bytes()).map(drop)
+    }
+
+    fn manifest(&mut self, document: &Document) {
+        self.report.manifest(Moved {
             digest: document.digest().clone(),
             media_type: document.media_type().to_owned(),
             size: document.descriptor().size(),
             state: State::Received,
             bytes: document.descriptor().size(),
         });
-        if refer == Refer::With {
-            refer_to(store, &client, &scope, document.digest(), &mut report)?;
+    }
+
+    fn referrers(&mut self, subject: &Document) -> Result<()> {
+        match self.refer {
+            Refer::With => refer_to(
+                self.store,
+                self.client,
+                &self.scope,
+                subject.digest(),
+                &mut self.report,
+            ),
+            Refer::Without => Ok(()),
         }
-        if let Some(name) = &name {
-            store.tag(name, document.descriptor())?;
-        }
-        Ok(report)
     }
 }
 
@@ -143,11 +221,11 @@ fn refer_to(
         for blob in artifact.blobs() {
             blob.at_most(MAX_ARTIFACT)?;
             client.http.meter.plan(blob.size());
-            report.blob(take(store, client, scope, &blob)?);
+            report.referrer(take(store, client, scope, &blob)?);
         }
         let (digest, size) = store.put_blob_bytes(document.bytes())?;
         store.refer(subject, &digest)?;
-        report.manifest(Moved {
+        report.referrer(Moved {
             digest,
             media_type: document.media_type().to_owned(),
             size,
@@ -178,6 +256,22 @@ fn check(document: &Document, from: &RegistryRef) -> Result<()> {
     match total {
         Some(total) if total <= MAX_IMAGE => Ok(()),
         _ => Err(bad("is larger than 32 GiB".to_owned())),
+    }
+}
+
+/// What an index names that is no image: kept, never looked into.
+fn check_foreign(document: &Document, from: &RegistryRef) -> Result<()> {
+    let bad = |problem: &str| Error::refused(from, problem, "name one platform of it");
+    if matches!(document.kind, Kind::Index(_)) {
+        return Err(bad("has an index in an index"));
+    }
+    let sizes = document.blobs();
+    let total = sizes
+        .iter()
+        .try_fold(0u64, |total, blob| total.checked_add(blob.size()));
+    match total {
+        Some(total) if total <= MAX_IMAGE => Ok(()),
+        _ => Err(bad("has something of more than 32 GiB in it")),
     }
 }
 

@@ -1,7 +1,7 @@
 //! An image of the store, to a registry.
 
 use super::client::Client;
-use super::document::Document;
+use super::document::{Document, Kind};
 use super::report::{Moved, Report, State};
 use super::token::Scope;
 use super::upload::Source;
@@ -33,42 +33,93 @@ impl Registries {
         }
         let document = Document::stored(store.read_document(image)?, image)?;
         let client = self.client(to.host())?;
-        let scope = Scope {
-            repository: to.repository().to_owned(),
-            push: true,
-            from: None,
+        let mut push = Push {
+            store,
+            client: &client,
+            jobs: self.settings.jobs,
+            scope: Scope {
+                repository: to.repository().to_owned(),
+                push: true,
+                from: None,
+            },
+            refer,
+            report: Report::new(to, image),
         };
-        let blobs = document.blobs();
-        let mut report = Report::new(to, image);
-        let send = |blobs: &[Descriptor], report: &mut Report| -> Result<()> {
-            let sizes = blobs.iter().map(Descriptor::size);
-            self.meter.plan(sizes.fold(0, u64::saturating_add));
-            for moved in work::each(self.settings.jobs, &self.meter, blobs, |blob| {
-                let from = origins::of(store, blob, client.host(), &scope.repository);
-                client.give(store, &scope, blob, &from, || stored(store, blob))
-            })? {
-                report.blob(moved);
+        // What an index names, before the index.
+        if let Kind::Index(entries) = &document.kind {
+            for entry in entries {
+                let digest = entry.descriptor.digest();
+                let child = Document::stored(store.read_document(digest)?, digest)?;
+                push.blobs(&child)?;
+                push.name(&digest.to_string(), &child)?;
+                push.referrers(&child, false)?;
             }
-            Ok(())
-        };
-        send(&blobs, &mut report)?;
-        let artifacts = match refer {
-            Refer::With => store.artifacts(image)?.0,
-            Refer::Without => Vec::new(),
-        };
-        if !artifacts.is_empty() {
-            // A registry may refuse what refers to nothing.
-            report.manifest(client.name(&scope, &image.to_string(), &document)?);
+        }
+        push.blobs(&document)?;
+        push.referrers(&document, true)?;
+        let name = to.tag().map_or_else(|| image.to_string(), str::to_owned);
+        push.name(&name, &document)?;
+        Ok(push.report)
+    }
+}
+
+/// One push under way.
+struct Push<'a> {
+    store: &'a Store,
+    client: &'a Client,
+    jobs: usize,
+    scope: Scope,
+    refer: Refer,
+    report: Report,
+}
+
+impl Push<'_> {
+    fn send(&self, blobs: &[Descriptor]) -> Result<Vec<Moved>> {
+        let meter = &self.client.http.meter;
+        let sizes = blobs.iter().map(Descriptor::size);
+        meter.plan(sizes.fold(0, u64::saturating_add));
+        work::each(self.jobs, meter, blobs, |blob| {
+            let from = origins::of(self.store, blob, self.client.host(), &self.scope.repository);
+            self.client.give(self.store, &self.scope, blob, &from, || {
+                stored(self.store, blob)
+            })
+        })
+    }
+
+    fn blobs(&mut self, document: &Document) -> Result<()> {
+        for moved in self.send(&document.blobs())? {
+            self.report.blob(moved);
+        }
+        Ok(())
+    }
+
+    fn name(&mut self, name: &str, document: &Document) -> Result<()> {
+        let moved = self.client.name(&self.scope, name, document)?;
+        self.report.manifest(moved);
+        Ok(())
+    }
+
+    /// What refers to a manifest, which goes first where it is not there yet: a registry may refuse what refers to nothing.
+    fn referrers(&mut self, subject: &Document, first: bool) -> Result<()> {
+        if self.refer == Refer::Without {
+            return Ok(());
+        }
+        let artifacts = self.store.artifacts(subject.digest())?.0;
+        if first && !artifacts.is_empty() {
+            let digest = subject.digest().to_string();
+            let moved = self.client.name(&self.scope, &digest, subject)?;
+            self.report.referrer(moved);
         }
         for artifact in artifacts {
-            send(&artifact.blobs(), &mut report)?;
+            for moved in self.send(&artifact.blobs())? {
+                self.report.referrer(moved);
+            }
             let (digest, document) = (artifact.digest().to_string(), artifact.document());
-            report.manifest(client.name(&scope, &digest, document)?);
-            referrers::announce(&client, &scope, document)?;
+            let moved = self.client.name(&self.scope, &digest, document)?;
+            self.report.referrer(moved);
+            referrers::announce(self.client, &self.scope, document)?;
         }
-        let name = to.tag().map_or_else(|| image.to_string(), str::to_owned);
-        report.manifest(client.name(&scope, &name, &document)?);
-        Ok(report)
+        Ok(())
     }
 }
 

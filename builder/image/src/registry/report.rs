@@ -39,6 +39,8 @@ pub struct Report {
     pub digest: Digest,
     pub blobs: Vec<Moved>,
     pub manifests: Vec<Moved>,
+    /// Blobs and manifests of what refers to the image and goes with it.
+    pub referrers: Vec<Moved>,
     /// Bytes over the wire.
     pub sent: u64,
     pub received: u64,
@@ -54,6 +56,7 @@ impl Report {
             digest: digest.clone(),
             blobs: Vec::new(),
             manifests: Vec::new(),
+            referrers: Vec::new(),
             sent: 0,
             received: 0,
             mounted: 0,
@@ -73,6 +76,11 @@ impl Report {
     pub(crate) fn blob(&mut self, moved: Moved) {
         self.count(&moved);
         self.blobs.push(moved);
+    }
+
+    pub(crate) fn referrer(&mut self, moved: Moved) {
+        self.count(&moved);
+        self.referrers.push(moved);
     }
 
     pub(crate) fn manifest(&mut self, moved: Moved) {

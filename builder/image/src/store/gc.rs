@@ -12,7 +12,7 @@ use super::{Store, remove_tree, stray};
 use crate::descriptor::Descriptor;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
-use crate::image::Image;
+use crate::image::{Image, MAX_DOCUMENT};
 use crate::reference::Reference;
 
 /// What was removed.
@@ -148,14 +148,28 @@ impl Store {
         let mut proven = BTreeSet::new();
         for (name, descriptor) in names.found {
             report.images += 1;
-            let whole = self
-                .image(descriptor.digest())
-                .and_then(|image| self.prove_layers(&image, &mut proven));
+            let whole = self.prove_root(descriptor.digest(), &mut proven);
             report
                 .problems
                 .extend(whole.err().map(|error| format!("{name}: {error}")));
         }
         Ok(report)
+    }
+
+    fn prove_root(&self, root: &Digest, proven: &mut BTreeSet<(Digest, DiffId)>) -> Result<()> {
+        let root = self.root(root)?;
+        if !root.is_index() {
+            return self.prove_layers(&self.image(root.descriptor.digest())?, proven);
+        }
+        for image in &root.images {
+            // What is no image, such as an attestation, has no layers to prove; its blobs were read above.
+            let digest = image.descriptor.digest();
+            self.read_blob(&image.descriptor, MAX_DOCUMENT)?;
+            if let Ok(image) = self.image(digest) {
+                self.prove_layers(&image, proven)?;
+            }
+        }
+        Ok(())
     }
 
     /// Once for each pair of a blob and a diffID, however many images share it.
@@ -185,19 +199,11 @@ impl Store {
             return Err(damaged(name, error));
         }
         for (name, descriptor) in names.found {
-            let image = self
-                .image(descriptor.digest())
+            let needs = self
+                .needs(descriptor.digest())
                 .map_err(|error| damaged(&name, &error))?;
-            blobs.insert(descriptor.digest().clone());
-            blobs.insert(
-                Descriptor::from_oci(image.manifest.config())?
-                    .digest()
-                    .clone(),
-            );
-            for (layer, diff) in image.layers() {
-                blobs.insert(layer.digest().clone());
-                trees.insert(diff.0.clone());
-            }
+            blobs.extend(needs.blobs.iter().map(|blob| blob.digest().clone()));
+            trees.extend(needs.trees.into_iter().map(|diff| diff.0));
         }
         self.reach_referrers(&mut blobs)?;
         Ok((blobs, trees))

@@ -15,6 +15,7 @@
 mod blob;
 mod contents;
 mod gc;
+mod index;
 mod names;
 mod packages;
 mod partial;
@@ -33,6 +34,7 @@ use crate::error::{Error, Result};
 pub use blob::{BlobWriter, VerifiedReader};
 pub use contents::{Contents, Device, Identity, Known, NewContents};
 pub use gc::{GcReport, VerifyReport};
+pub use index::{PlatformImage, Root};
 pub use names::Listed;
 pub(crate) use partial::{Kept, Partial};
 pub use records::{LayerKey, LayerRecord, parse_layer_record};

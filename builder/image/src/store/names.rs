@@ -11,6 +11,7 @@ use crate::descriptor::Descriptor;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::image::Image;
+use crate::platform::Platform;
 use crate::reference::{ImageRef, Reference};
 
 /// A descriptor is some hundred bytes.
@@ -27,6 +28,8 @@ pub struct Listed {
     pub size: u64,
     /// When the image says that it was made.
     pub created: Option<String>,
+    /// What it is for; of an index, what its images are for.
+    pub platforms: Vec<String>,
 }
 
 /// What lies in `refs`, sorted.
@@ -83,11 +86,16 @@ impl Store {
         }
     }
 
-    /// The manifest's digest of what a user wrote. A layout is imported first, without a name.
+    /// The manifest's digest of what a user wrote; of an index, that for this machine. A layout is imported first, without a name.
     ///
     /// # Errors
     /// A name or tag that is not there, or what [`Store::import`] says.
     pub fn resolve(&self, image: &ImageRef) -> Result<Digest> {
+        self.resolve_for(image, None)
+    }
+
+    /// What is called so: a manifest or an index.
+    pub(super) fn named(&self, image: &ImageRef) -> Result<Digest> {
         match image {
             ImageRef::Digest(digest) => Ok(digest.clone()),
             ImageRef::Name(name) => self
@@ -99,7 +107,7 @@ impl Store {
                     }
                     other @ (Error::Io { .. } | Error::Sys { .. } | Error::Refused { .. }) => other,
                 }),
-            ImageRef::Layout { path, tag } => self.import_layout(path, tag.as_deref()),
+            ImageRef::Layout { path, tag } => self.import_layout_whole(path, tag.as_deref()),
         }
     }
 
@@ -133,17 +141,30 @@ impl Store {
     }
 
     pub(crate) fn listed(&self, name: String, digest: &Digest) -> Result<Listed> {
-        let image = self.image(digest)?;
-        let manifest = fs::metadata(self.blob_path(digest))
-            .map_err(Error::io(&self.blob_path(digest)))?
-            .len();
-        let layers: u64 = image.layers().iter().map(|(layer, _)| layer.size()).sum();
-        let size = manifest + image.manifest.config().size() + layers;
+        let root = self.root(digest)?;
+        let blobs = self.needs(digest)?.blobs;
+        let (platforms, created) = if root.is_index() {
+            let platforms = root
+                .images
+                .iter()
+                .filter_map(|image| image.platform.as_ref());
+            (platforms.map(ToString::to_string).collect(), None)
+        } else {
+            let config = self.image(digest)?.config;
+            (
+                vec![Platform::of(&config).to_string()],
+                config.created().clone(),
+            )
+        };
         Ok(Listed {
             name,
             digest: digest.clone(),
-            size,
-            created: image.config.created().clone(),
+            size: blobs
+                .iter()
+                .map(Descriptor::size)
+                .fold(0, u64::saturating_add),
+            created,
+            platforms,
         })
     }
 

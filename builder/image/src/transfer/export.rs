@@ -14,7 +14,7 @@ use super::{INDEX_FILE, LAYOUT_FILE, REF_NAME};
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::image::{Image, MAX_DOCUMENT, OCI_MANIFEST};
+use crate::image::MAX_DOCUMENT;
 use crate::reference::Output;
 use crate::store::{Store, VerifiedReader, sync_directory};
 
@@ -38,19 +38,19 @@ impl Store {
     /// A damaged blob, a place that cannot be written, or a layout that is none.
     pub fn export(&self, digest: &Digest, tag: Option<&str>, to: &Output) -> Result<()> {
         self.add()?;
-        let image = self.image(digest)?;
-        let size = fs::metadata(self.blob_path(digest))
-            .map_err(Error::io(&self.blob_path(digest)))?
-            .len();
-        let root = Descriptor::new(OCI_MANIFEST, digest.clone(), size);
-        let mut blobs = blobs_of(&image, &root)?;
+        let root = self.root(digest)?;
+        let mut blobs = self.needs(digest)?.blobs;
         let mut refer = Vec::new();
-        // One that is damaged is no part of the image.
-        for artifact in self.artifacts(digest)?.0 {
-            blobs.extend(artifact.blobs());
-            blobs.push(artifact.document().descriptor().clone());
-            refer.push(Refers::of(&artifact, digest));
+        let manifests = root.images.iter().map(|image| &image.descriptor);
+        for subject in manifests.chain([&root.descriptor]) {
+            // One that is damaged is no part of the image.
+            for artifact in self.artifacts(subject.digest())?.0 {
+                blobs.extend(artifact.blobs());
+                blobs.push(artifact.document().descriptor().clone());
+                refer.push(Refers::of(&artifact, subject.digest()));
+            }
         }
+        let root = root.descriptor;
         let whole = Whole { root, blobs, refer };
         match to {
             Output::OciLayout { path, tag: own } => {
@@ -230,15 +230,6 @@ fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
     header
 }
 
-fn blobs_of(image: &Image, manifest: &Descriptor) -> Result<Vec<Descriptor>> {
-    let config = Descriptor::from_oci(image.manifest.config())?;
-    let layers = image.layers().iter().map(|(layer, _)| layer.clone());
-    Ok([config, manifest.clone()]
-        .into_iter()
-        .chain(layers)
-        .collect())
-}
-
 /// The index with this image under its tag; every other entry, and whatever keys it has, as it was.
 fn merge(index: Option<&[u8]>, whole: &Whole, tag: Option<&str>, what: &Path) -> Result<String> {
     let bad = || {
@@ -277,7 +268,7 @@ fn merge(index: Option<&[u8]>, whole: &Whole, tag: Option<&str>, what: &Path) ->
         entry["annotations"] = json!({ REF_NAME: tag });
     }
     manifests.push(entry);
-    referrers::note(&mut document, manifest.digest(), &whole.refer);
+    referrers::note(&mut document, &whole.refer);
     Ok(document.to_string())
 }
 
@@ -325,6 +316,7 @@ mod tests {
     use nix::sys::stat::Mode;
 
     use super::*;
+    use crate::image::OCI_MANIFEST;
 
     /// A store with one image, and a place to write to.
     struct Bench {

@@ -17,8 +17,9 @@ use super::{INDEX_FILE, LAYOUT_FILE, REF_NAME, docker, referrers};
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::image::{MAX_DOCUMENT, check_count, host_arch, is_index, is_manifest, parse_index};
+use crate::image::{MAX_DOCUMENT, check_count, is_index, is_manifest, parse_index};
 use crate::layer::{Limits, unpack};
+use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::store::{Capped, Listed, Store, open_regular, regular};
 
@@ -107,9 +108,39 @@ impl Store {
     /// # Errors
     /// The first thing that is not as it should be; no name points to anything of it then.
     pub fn import(&self, path: &Path, name: Option<&Reference>) -> Result<Vec<Listed>> {
+        self.import_path(path, name, Take::One(None))
+    }
+
+    /// The same, of images for several platforms that for `platform`.
+    ///
+    /// # Errors
+    /// As [`Store::import`], and where none is for that platform.
+    pub fn import_for(
+        &self,
+        path: &Path,
+        name: Option<&Reference>,
+        platform: &Platform,
+    ) -> Result<Vec<Listed>> {
+        self.import_path(path, name, Take::One(Some(platform)))
+    }
+
+    /// The same, with all platforms of images for several.
+    ///
+    /// # Errors
+    /// As [`Store::import`].
+    pub fn import_all(&self, path: &Path, name: Option<&Reference>) -> Result<Vec<Listed>> {
+        self.import_path(path, name, Take::All)
+    }
+
+    fn import_path(
+        &self,
+        path: &Path,
+        name: Option<&Reference>,
+        take: Take<'_>,
+    ) -> Result<Vec<Listed>> {
         self.add()?;
         if path.is_dir() {
-            return self.import_from(&open_layout(path)?, name);
+            return self.import_from(&open_layout(path)?, name, take);
         }
         let mut file = open_regular(path)
             .map_err(|error| Error::refused(path.display(), error.to_string(), NAME_ONE))?;
@@ -149,48 +180,72 @@ impl Store {
             ));
         }
         if has(LAYOUT_FILE) {
-            return self.import_from(&layout, name);
+            return self.import_from(&layout, name, take);
         }
         docker::import(self, &layout, name)
     }
 
-    /// One image of a layout, without a name: the tagged one, or the only one.
-    pub(crate) fn import_layout(&self, path: &Path, tag: Option<&str>) -> Result<Digest> {
+    /// One image of a layout, without a name: the tagged one, or the only one; of an index, the one for `platform`, or for this machine.
+    pub(crate) fn import_layout(
+        &self,
+        path: &Path,
+        tag: Option<&str>,
+        platform: Option<&Platform>,
+    ) -> Result<Digest> {
         self.add()?;
         let layout = open_layout(path)?;
         let index = read_index(&layout)?;
-        let images = self.images_of(&layout, &index)?;
-        let wanted: Vec<&(Option<String>, Descriptor)> = images
-            .iter()
-            .filter(|(name, _)| {
-                tag.is_none_or(|tag| {
-                    name.as_deref()
-                        .is_some_and(|name| tag_of(name) == tag || name == tag)
-                })
-            })
-            .collect();
-        match wanted.as_slice() {
-            [(_, manifest)] => {
-                self.take(&layout, manifest)?;
-                self.take_referrers(&layout, &index, std::iter::once(manifest))?;
-                Ok(manifest.digest().clone())
-            }
-            [] => Err(Error::refused(
-                path.display(),
-                format!("has no image {}", tag.unwrap_or_default()),
-                "see its index.json for the tags that it has",
-            )),
-            several => Err(Error::refused(
-                path.display(),
-                format!("has {} images", several.len()),
-                "name one: oci:PATH:TAG",
-            )),
-        }
+        let images = self.images_of(&layout, &index, Take::One(platform))?;
+        let manifest = the_one(&images, path, tag)?;
+        self.take(&layout, manifest, platform.is_none())?;
+        self.take_referrers(&layout, &index, std::iter::once(manifest))?;
+        self.choose(manifest.digest(), platform, path.display())
     }
 
-    fn import_from(&self, layout: &Layout<'_>, name: Option<&Reference>) -> Result<Vec<Listed>> {
+    /// The same, with all platforms where there are several.
+    pub(crate) fn import_layout_whole(&self, path: &Path, tag: Option<&str>) -> Result<Digest> {
+        self.add()?;
+        let layout = open_layout(path)?;
+        let index = read_index(&layout)?;
+        let images = self.images_of(&layout, &index, Take::All)?;
+        let root = the_one(&images, path, tag)?;
+        let all = self.take_whole(&layout, root)?;
+        self.take_referrers(&layout, &index, all.iter())?;
+        Ok(root.digest().clone())
+    }
+
+    /// An image, or an index with all that it names; those manifests and itself.
+    fn take_whole(&self, layout: &Layout<'_>, root: &Descriptor) -> Result<Vec<Descriptor>> {
+        if !is_index(root.media_type()) {
+            self.take(layout, root, false)?;
+            return Ok(vec![root.clone()]);
+        }
+        root.at_most(MAX_DOCUMENT)?;
+        layout.copy(self, root)?;
+        let mut taken = Vec::new();
+        for image in self.root(root.digest())?.images {
+            self.take(layout, &image.descriptor, false)?;
+            taken.push(image.descriptor);
+        }
+        if taken.is_empty() {
+            return Err(Error::refused(
+                layout.shown.display(),
+                "has an index without an image that airtight takes",
+                "use another image",
+            ));
+        }
+        taken.push(root.clone());
+        Ok(taken)
+    }
+
+    fn import_from(
+        &self,
+        layout: &Layout<'_>,
+        name: Option<&Reference>,
+        take: Take<'_>,
+    ) -> Result<Vec<Listed>> {
         let index = read_index(layout)?;
-        let images = self.images_of(layout, &index)?;
+        let images = self.images_of(layout, &index, take)?;
         if name.is_some() && images.len() != 1 {
             return Err(Error::refused(
                 layout.shown.display(),
@@ -206,16 +261,24 @@ impl Store {
             ));
         }
         let mut taken = Vec::with_capacity(images.len());
+        let mut subjects = Vec::new();
         for (said, manifest) in images {
             let name = match (name, said) {
                 (Some(name), _) => Some(name.clone()),
                 (None, Some(said)) => Some(name_of(layout.shown, &said)?),
                 (None, None) => None,
             };
-            self.take(layout, &manifest)?;
+            match take {
+                Take::One(platform) => {
+                    self.take(layout, &manifest, platform.is_none())?;
+                    self.choose(manifest.digest(), platform, layout.shown.display())?;
+                    subjects.push(manifest.clone());
+                }
+                Take::All => subjects.extend(self.take_whole(layout, &manifest)?),
+            }
             taken.push((name, manifest));
         }
-        self.take_referrers(layout, &index, taken.iter().map(|(_, manifest)| manifest))?;
+        self.take_referrers(layout, &index, subjects.iter())?;
         self.name_all(&taken)
     }
 
@@ -252,6 +315,7 @@ impl Store {
         &self,
         layout: &Layout<'_>,
         index: &ImageIndex,
+        take: Take<'_>,
     ) -> Result<Vec<(Option<String>, Descriptor)>> {
         let mut images = Vec::new();
         for entry in index.manifests() {
@@ -263,21 +327,24 @@ impl Store {
                 .as_ref()
                 .and_then(|annotations| annotations.get(REF_NAME).cloned());
             let descriptor = Descriptor::from_oci(entry)?;
-            if is_manifest(descriptor.media_type()) {
+            let several = is_index(descriptor.media_type());
+            if is_manifest(descriptor.media_type()) || (several && take == Take::All) {
                 images.push((name, descriptor));
-            } else if is_index(descriptor.media_type()) {
+            } else if several {
                 descriptor.at_most(MAX_DOCUMENT)?;
                 layout.copy(self, &descriptor)?;
                 let nested =
                     parse_index(&self.read_blob(&descriptor, MAX_DOCUMENT)?, layout.shown)?;
-                images.push((name, for_this_machine(&nested, layout.shown)?));
+                let Take::One(platform) = take else { continue };
+                images.push((name, for_platform(&nested, platform, layout.shown)?));
             }
         }
         Ok(images)
     }
 
     /// Everything of one image, and its layers unpacked, which is where their diffIDs are checked.
-    fn take(&self, layout: &Layout<'_>, manifest: &Descriptor) -> Result<()> {
+    /// Those for another machine are read to their ends and unpacked nowhere.
+    fn take(&self, layout: &Layout<'_>, manifest: &Descriptor, for_host: bool) -> Result<()> {
         manifest.at_most(MAX_DOCUMENT)?;
         layout.copy(self, manifest)?;
         let parsed = crate::image::parse_manifest(
@@ -292,8 +359,49 @@ impl Store {
             layout.copy(self, &Descriptor::from_oci(layer)?)?;
         }
         let image = self.image(manifest.digest())?;
-        image.check_platform()?;
-        self.unpacked(&image).map(drop)
+        if for_host || image.check_platform().is_ok() {
+            image.check_platform()?;
+            return self.unpacked(&image).map(drop);
+        }
+        self.read_layers(&image, |_, _, _| Ok(()))
+    }
+}
+
+/// Which of an image for several platforms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Take<'a> {
+    /// This, or this machine's.
+    One(Option<&'a Platform>),
+    All,
+}
+
+/// The tagged one, or the only one.
+fn the_one<'a>(
+    images: &'a [(Option<String>, Descriptor)],
+    path: &Path,
+    tag: Option<&str>,
+) -> Result<&'a Descriptor> {
+    let called = |name: &Option<String>, tag: &str| {
+        name.as_deref()
+            .is_some_and(|name| tag_of(name) == tag || name == tag)
+    };
+    let wanted: Vec<&Descriptor> = images
+        .iter()
+        .filter(|(name, _)| tag.is_none_or(|tag| called(name, tag)))
+        .map(|(_, manifest)| manifest)
+        .collect();
+    match wanted.as_slice() {
+        [manifest] => Ok(manifest),
+        [] => Err(Error::refused(
+            path.display(),
+            format!("has no image {}", tag.unwrap_or_default()),
+            "see its index.json for the tags that it has",
+        )),
+        several => Err(Error::refused(
+            path.display(),
+            format!("has {} images", several.len()),
+            "name one: oci:PATH:TAG",
+        )),
     }
 }
 
@@ -336,13 +444,19 @@ fn read_index(layout: &Layout<'_>) -> Result<ImageIndex> {
     parse_index(&layout.document(INDEX_FILE)?, layout.shown)
 }
 
-fn for_this_machine(index: &ImageIndex, what: &Path) -> Result<Descriptor> {
+/// The one for `wanted`, or for this machine.
+fn for_platform(index: &ImageIndex, wanted: Option<&Platform>, what: &Path) -> Result<Descriptor> {
     let of = |entry: &oci_spec::image::Descriptor| {
         let platform = entry.platform().as_ref()?;
-        Some(format!("{}/{}", platform.os(), platform.architecture()))
+        let (os, cpu) = (
+            platform.os().to_string(),
+            platform.architecture().to_string(),
+        );
+        Some(Platform::said(&os, &cpu, platform.variant().clone()))
     };
-    let wanted = format!("linux/{}", host_arch());
-    let ours = |entry: &&oci_spec::image::Descriptor| of(entry).as_ref() == Some(&wanted);
+    let wanted = wanted.cloned().unwrap_or_else(Platform::host);
+    let ours =
+        |entry: &&oci_spec::image::Descriptor| of(entry).is_some_and(|found| found.fits(&wanted));
     let mut manifests = index
         .manifests()
         .iter()
@@ -368,8 +482,8 @@ fn for_this_machine(index: &ImageIndex, what: &Path) -> Result<Descriptor> {
             "has an index without an image that airtight takes".to_owned()
         ));
     }
-    let has: BTreeSet<String> = index.manifests().iter().filter_map(of).collect();
-    let has: Vec<String> = has.into_iter().collect();
+    let has: BTreeSet<Platform> = index.manifests().iter().filter_map(of).collect();
+    let has: Vec<String> = has.iter().map(ToString::to_string).collect();
     Err(bad(if has.is_empty() {
         format!("says of none of its images that it is for {wanted}")
     } else {

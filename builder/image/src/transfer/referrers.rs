@@ -34,16 +34,16 @@ impl Refers {
     }
 }
 
-/// Notes in an index what refers to `subject`, in place of what it noted of it; what it notes of other images stays.
-pub(super) fn note(index: &mut Value, subject: &Digest, new: &[Refers]) {
+/// Notes in an index what refers to its images, in place of what it noted of them; what it notes of others stays.
+pub(super) fn note(index: &mut Value, new: &[Refers]) {
     let annotations = index.get("annotations");
     let old = annotations.and_then(|annotations| annotations.get(ANNOTATION)?.as_str());
     let mut all: Vec<Refers> = old
         .and_then(|text| serde_json::from_str(text).ok())
         .unwrap_or_default();
-    all.retain(|refers| refers.subject != *subject);
+    all.retain(|refers| !new.iter().any(|new| new.subject == refers.subject));
     all.extend_from_slice(new);
-    if all.is_empty() && old.is_none() {
+    if new.is_empty() {
         return;
     }
     let Ok(text) = serde_json::to_value(&all) else {

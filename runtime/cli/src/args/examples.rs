@@ -70,6 +70,17 @@ Examples:
   airtight lint --sarif oci:out/api:1.2 > airtight.sarif
   airtight lint --rules";
 
+pub(super) const INDEX: &str = "\
+Examples:
+  airtight index create shop/api:1.2 api:amd64 api:arm64";
+
+pub(super) const INDEX_CREATE: &str = "\
+Examples:
+  airtight build -t api:amd64 . && airtight build -t api:arm64 --platform linux/arm64 .
+  airtight index create shop/api:1.2 api:amd64 api:arm64 && airtight push shop/api:1.2 REGISTRY/shop/api:1.2
+  airtight index create --annotation org.opencontainers.image.version=1.2 shop/api:1.2 oci:out/amd64 oci:out/arm64
+  airtight index create --platform-annotation linux/arm64:com.example.tuned=yes -o oci:out/all shop/api:1.2 api:amd64 api:arm64";
+
 pub(super) const RM: &str = "\
 Examples:
   airtight rm shop/api:1.1

@@ -16,6 +16,9 @@ pub(crate) struct WhyArgs {
     /// Of the image, absolute
     #[arg(default_value = "/")]
     pub(crate) path: String,
+    /// OS/CPU[/VARIANT], of an image for several [default: this machine's]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -31,6 +34,9 @@ pub(crate) struct DiffArgs {
     /// NAME[:TAG], a digest, or oci:PATH[:TAG]
     #[arg(value_name = "AFTER")]
     pub(crate) after: String,
+    /// OS/CPU[/VARIANT], of an image for several [default: this machine's]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
     /// End with 1 if they differ
     #[arg(long)]
     pub(crate) exit_code: bool,
@@ -54,6 +60,9 @@ pub(crate) struct LintArgs {
     /// Pass over a rule, for all of the image or for a path and what lies below it; may be repeated
     #[arg(long, value_name = "RULE[:PATH]")]
     pub(crate) ignore: Vec<String>,
+    /// OS/CPU[/VARIANT], of an image for several [default: this machine's]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
     /// Print the rules and what to do for each, and look at nothing
     #[arg(long, exclusive = true)]
     pub(crate) rules: bool,

@@ -51,6 +51,9 @@ pub(crate) struct LaunchArgs {
     /// Replaces the image's default arguments; its entrypoint stays
     #[arg(value_name = "ARG", trailing_var_arg = true)]
     pub(crate) args: Vec<String>,
+    /// OS/CPU[/VARIANT], of an image for several [default: this machine's]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
 
     /// What the payload may do: base, service, jit, build, or a path of a *.profile.toml [default: what the image carries, else base]
     #[arg(long, value_name = "NAME|FILE", help_heading = "Policy")]

@@ -17,7 +17,8 @@ pub(crate) use explain::{DiffArgs, FailOn, LintArgs, WhyArgs};
 pub(crate) use launch::{LaunchArgs, PlanArgs, RunArgs};
 pub(crate) use registry::{CopyArgs, PullArgs, PushArgs, RegistryArgs};
 pub(crate) use store::{
-    DoctorArgs, ExportArgs, GcArgs, ImagesArgs, ImportArgs, InspectArgs, RmArgs, VerifyArgs,
+    DoctorArgs, ExportArgs, GcArgs, ImagesArgs, ImportArgs, IndexCommand, IndexCreateArgs,
+    InspectArgs, RmArgs, VerifyArgs,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -66,6 +67,9 @@ pub(crate) enum Command {
     Push(PushArgs),
     Pull(PullArgs),
     Copy(CopyArgs),
+    /// Images for several platforms
+    #[command(subcommand, after_help = examples::INDEX, arg_required_else_help = true, disable_help_subcommand = true)]
+    Index(IndexCommand),
     Verify(VerifyArgs),
     /// The profiles that come with airtight
     #[command(subcommand, after_help = examples::PROFILE, arg_required_else_help = true, disable_help_subcommand = true)]

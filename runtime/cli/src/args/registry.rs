@@ -18,6 +18,9 @@ pub(crate) struct PushArgs {
     /// HOST[:PORT]/NAME[:TAG] [default: the image's own name, if it names a registry]
     #[arg(value_name = "REF")]
     pub(crate) to: Option<String>,
+    /// OS/CPU[/VARIANT], of an image for several [default: all of them]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
     /// Leave behind what refers to the image, such as why each file is in it
     #[arg(long)]
     pub(crate) no_referrers: bool,
@@ -37,6 +40,9 @@ pub(crate) struct PullArgs {
     /// The name in the store [default: the one it is pulled by]
     #[arg(long, value_name = "NAME[:TAG]")]
     pub(crate) name: Option<String>,
+    /// All platforms of an image for several, and their index
+    #[arg(short, long, conflicts_with = "platform")]
+    pub(crate) all: bool,
     /// OS/CPU[/VARIANT], of an image for several [default: this machine's]
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<String>,

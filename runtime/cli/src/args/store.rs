@@ -21,6 +21,9 @@ pub(crate) struct ImagesArgs {
 pub(crate) struct InspectArgs {
     /// NAME[:TAG], a digest, or oci:PATH[:TAG]
     pub(crate) image: String,
+    /// OS/CPU[/VARIANT], of an image for several [default: the index of them]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
     /// Print the manifest and the configuration as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -62,6 +65,12 @@ pub(crate) struct ImportArgs {
     /// The name in the store [default: the one it carries]
     #[arg(long, value_name = "NAME[:TAG]")]
     pub(crate) name: Option<String>,
+    /// All platforms of an image for several, and their index
+    #[arg(short, long, conflicts_with = "platform")]
+    pub(crate) all: bool,
+    /// OS/CPU[/VARIANT], of an image for several [default: this machine's]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -75,6 +84,42 @@ pub(crate) struct ExportArgs {
     pub(crate) image: String,
     /// oci:PATH[:TAG] or oci-archive:PATH[:TAG]
     pub(crate) output: String,
+    /// OS/CPU[/VARIANT], of an image for several [default: all of them]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+}
+
+/// Make and change images for several platforms
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum IndexCommand {
+    Create(IndexCreateArgs),
+}
+
+/// Make an index of images, each for another platform
+///
+/// The images are in the store or in layouts. An index among them stands for its images. The same images give the same digest, in whatever
+/// order. Prints the digest of the index, alone, on stdout.
+#[derive(Debug, Args)]
+#[command(after_help = examples::INDEX_CREATE)]
+pub(crate) struct IndexCreateArgs {
+    /// The index's name in the store
+    #[arg(value_name = "NAME[:TAG]")]
+    pub(crate) name: String,
+    /// NAME[:TAG], a digest, or oci:PATH[:TAG]
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) images: Vec<String>,
+    /// Of the index; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) annotation: Vec<String>,
+    /// Of one image's entry in the index; may be repeated
+    #[arg(long, value_name = "PLATFORM:KEY=VALUE")]
+    pub(crate) platform_annotation: Vec<String>,
+    /// Write it there too: oci:PATH[:TAG] or oci-archive:PATH[:TAG]; may be repeated
+    #[arg(short, long, value_name = "OUTPUT")]
+    pub(crate) output: Vec<String>,
+    /// Print what was made as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Read all of the store and hold every byte against its digest

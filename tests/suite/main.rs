@@ -7,8 +7,10 @@
 )]
 
 mod architecture;
+mod ci;
 mod denial;
 mod endpoints;
+mod explain;
 mod hosts;
 mod images;
 mod kills;

@@ -5,8 +5,28 @@ use std::process::Command;
 use airtight_tests::{World, binary, repository};
 
 const COMMANDS: [&str; 22] = [
-    "", "build", "update", "run", "plan", "images", "inspect", "why", "diff", "lint", "rm", "gc",
-    "import", "export", "push", "pull", "copy", "verify", "profile", "doctor", "index", "index create",
+    "",
+    "build",
+    "update",
+    "run",
+    "plan",
+    "images",
+    "inspect",
+    "why",
+    "diff",
+    "lint",
+    "rm",
+    "gc",
+    "import",
+    "export",
+    "push",
+    "pull",
+    "copy",
+    "verify",
+    "profile",
+    "doctor",
+    "index",
+    "index create",
 ];
 
 const RUNTIME: [&str; 16] = [

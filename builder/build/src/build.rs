@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use airtight_image::layer::{Compression, Form};
-use airtight_image::{Descriptor, DiffId, Digest, Image, Output, Reference, Store};
+use airtight_image::{Descriptor, DiffId, Digest, Image, Output, Platform, Reference, Store};
 
 use crate::cache::Cache;
 use crate::document::{self, BaseDocuments, StoredLayer};
@@ -17,7 +17,7 @@ use crate::file::MAX_FILE;
 use crate::ledger::{LEDGER_TYPE, Ledger};
 use crate::lock::{self, LockChanges, LockMode, Outside, outside};
 use crate::packages::PackageOptions;
-use crate::plan::{host_machine, plan};
+use crate::plan::plan;
 use crate::spec::{BuildSpec, MAX_LAYERS, parse};
 use crate::split::split;
 
@@ -26,6 +26,8 @@ use crate::split::split;
 pub struct BuildRequest {
     /// The build file. Relative sources start at its directory.
     pub file: PathBuf,
+    /// What the image is for; this machine if absent. For another, nothing can be taken from this machine's libraries.
+    pub platform: Option<Platform>,
     /// Instead of the file's `name`.
     pub tag: Option<Reference>,
     /// Written after the image is in the store.
@@ -46,10 +48,18 @@ pub struct BuildRequest {
     pub progress: fn(&Progress<'_>),
 }
 
+impl BuildRequest {
+    /// What the image is for.
+    pub(crate) fn platform(&self) -> Platform {
+        self.platform.clone().unwrap_or_else(Platform::host)
+    }
+}
+
 impl Default for BuildRequest {
     fn default() -> Self {
         Self {
             file: PathBuf::from("airtight.toml"),
+            platform: None,
             tag: None,
             outputs: Vec::new(),
             source_date_epoch: None,
@@ -132,10 +142,12 @@ pub fn build(request: &BuildRequest, store: &Store) -> Result<Built, BuildError>
     let mut cache = Cache::open(store, file, form, request.cache);
     let Outside { base, packages } = outside(&spec, context, request, store)?;
     check_layers(spec.layers.len(), base.as_ref()).map_err(|problem| problem.in_file(file))?;
+    let platform = request.platform();
     let trees = base
         .as_ref()
         .map_or(Ok(Vec::new()), |image| store.unpacked(image))?;
-    let layers = plan(&spec, context, trees, &packages).map_err(|problem| problem.in_file(file))?;
+    let layers = plan(&spec, context, trees, &packages, &platform)
+        .map_err(|problem| problem.in_file(file))?;
     let layers =
         split_layers(layers, &spec, base.as_ref()).map_err(|problem| problem.in_file(file))?;
     let entries = layers.iter().map(|(_, entries)| entries.len()).sum();
@@ -152,7 +164,7 @@ pub fn build(request: &BuildRequest, store: &Store) -> Result<Built, BuildError>
         (request.progress)(&Progress::Layer(&layer));
         built.push(layer);
     }
-    let image = finish(&spec, base.as_ref(), &built, epoch, store)?;
+    let image = finish(&spec, base.as_ref(), &built, (epoch, &platform), store)?;
     let explained = explain(
         base.as_ref(),
         built.iter().zip(layers.iter().map(|(_, entries)| entries)),
@@ -274,19 +286,12 @@ fn finish(
     spec: &BuildSpec,
     base: Option<&Image>,
     layers: &[BuiltLayer],
-    epoch: u64,
+    (epoch, platform): (u64, &Platform),
     store: &Store,
 ) -> Result<Stored, BuildError> {
     let base = base.map_or(Ok(BaseDocuments::default()), base_documents)?;
-    let (architecture, _) = host_machine();
     let stored: Vec<_> = layers.iter().map(StoredLayer::from).collect();
-    let config = document::config(
-        spec,
-        &base,
-        &stored,
-        &document::timestamp(epoch),
-        architecture,
-    );
+    let config = document::config(spec, &base, &stored, &document::timestamp(epoch), platform);
     let config = store.put_blob_bytes(document::canonical(config).as_bytes())?;
     let manifest = document::manifest(spec, &base, &stored, &config);
     let manifest = document::canonical(manifest);

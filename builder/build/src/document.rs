@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 pub(crate) use airtight_image::canonical_json as canonical;
 use airtight_image::layer::Compression;
-use airtight_image::{DiffId, Digest};
+use airtight_image::{DiffId, Digest, Platform};
 use serde_json::{Map, Value, json};
 
 use crate::settings::Config;
@@ -41,7 +41,7 @@ pub(crate) fn config(
     base: &BaseDocuments,
     layers: &[StoredLayer],
     created: &str,
-    architecture: &str,
+    platform: &Platform,
 ) -> Value {
     let mut document = base.config.clone();
     let list = |of: Option<&Value>| of.and_then(Value::as_array).cloned().unwrap_or_default();
@@ -55,8 +55,11 @@ pub(crate) fn config(
         diff_ids.push(json!(layer.diff_id.to_string()));
         history.push(json!({ "created": created, "created_by": format!("airtight build: layer {}", layer.name) }));
     }
-    document.insert("architecture".to_owned(), json!(architecture));
-    document.insert("os".to_owned(), json!("linux"));
+    document.insert("architecture".to_owned(), json!(platform.architecture()));
+    document.insert("os".to_owned(), json!(platform.os()));
+    if let Some(variant) = platform.variant() {
+        document.insert("variant".to_owned(), json!(variant));
+    }
     document.insert("created".to_owned(), json!(created));
     document.insert(
         "rootfs".to_owned(),
@@ -242,7 +245,13 @@ mod tests {
             config: base.as_object().unwrap().clone(),
             layers: vec![],
         };
-        let got = config(&spec, &base, &[], "1970-01-01T00:00:00Z", "amd64");
+        let got = config(
+            &spec,
+            &base,
+            &[],
+            "1970-01-01T00:00:00Z",
+            &"linux/amd64".parse().unwrap(),
+        );
         let want = r#"{"architecture":"amd64","author":"base","config":{"Entrypoint":["x"],"Env":["A=base","B=ours","PATH=/bin"],"#.to_owned()
             + r#""ExposedPorts":{"80/tcp":{}},"Labels":{"k":"base","l":"ours"},"User":"65532:65532","WorkingDir":"/srv"},"#
             + r#""created":"1970-01-01T00:00:00Z","history":[],"os":"linux","rootfs":{"diff_ids":["sha256:1"],"type":"layers"}}"#;

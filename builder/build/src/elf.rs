@@ -80,6 +80,16 @@ pub(crate) fn inspect(mut file: impl Read + Seek) -> Result<Kind, String> {
     }
 }
 
+/// Which CPU a file is for; `None` for what is no ELF file of the common byte order.
+pub(crate) fn machine(mut file: impl Read) -> Option<u16> {
+    let mut start = [0_u8; 20];
+    let length = read_up_to(&mut file, &mut start).ok()?;
+    // EI_DATA: little-endian.
+    let known =
+        length == start.len() && start.starts_with(&elf::ELFMAG) && start.get(5) == Some(&1);
+    known.then(|| u16::from_le_bytes([start[18], start[19]]))
+}
+
 fn read_up_to(file: &mut impl Read, buffer: &mut [u8]) -> Result<usize, String> {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {

@@ -3,8 +3,11 @@
 
 use std::path::Path;
 
+use airtight_image::Platform;
+
 use crate::closure::Resolver;
-use crate::entries::Entries;
+use crate::elf;
+use crate::entries::{Content, Entries};
 use crate::error::Problem;
 use crate::generator::Generator;
 use crate::library::{AARCH64, Libraries, Machine, X86_64};
@@ -16,13 +19,35 @@ use crate::spec::BuildSpec;
 use crate::tree::{Node, Tree};
 use crate::{copy, generate};
 
-/// This machine's architecture in the words of OCI, and its linkers' rules. A build takes libraries from its host,
-/// so it builds for no other.
-pub(crate) fn host_machine() -> (&'static str, Machine) {
+/// The linkers' rules of this machine.
+fn host_machine() -> Machine {
     if cfg!(target_arch = "aarch64") {
-        ("arm64", AARCH64)
+        AARCH64
     } else {
-        ("amd64", X86_64)
+        X86_64
+    }
+}
+
+/// A build takes libraries from its host, so for another CPU it takes none.
+fn check_platform(spec: &BuildSpec, platform: &Platform) -> Result<(), Problem> {
+    if platform.os() != "linux" {
+        let problem = format!("the image would be for {platform}, and only linux is built for");
+        return Err(Problem::new("--platform", problem, "write linux/CPU"));
+    }
+    let host = Platform::host();
+    let closes = spec
+        .layers
+        .iter()
+        .position(|layer| !layer.closure.is_empty());
+    match closes {
+        Some(index) if platform.architecture() != host.architecture() => Err(Problem::new(
+            format!("layer[{index}].closure"),
+            format!(
+                "takes libraries from this host, which is {host}, and the image is for {platform}"
+            ),
+            "build on a machine of that CPU, or link the program statically and take `closure` out",
+        )),
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -32,7 +57,9 @@ pub(crate) fn plan(
     context: &Path,
     base: Vec<std::path::PathBuf>,
     packages: &[PackageLayer],
+    platform: &Platform,
 ) -> Result<Vec<Entries>, Problem> {
+    check_platform(spec, platform)?;
     let roots = Roots::open(context).map_err(|err| {
         let problem = format!("{} cannot be looked into: {err}", context.display());
         Problem::new(
@@ -42,10 +69,9 @@ pub(crate) fn plan(
         )
     })?;
     let mut tree = Tree::on(base);
-    let (_, machine) = host_machine();
     // Read only where it is asked for: most hosts have dozens of files under /etc/ld.so.conf.d.
     let closes = spec.layers.iter().any(|layer| !layer.closure.is_empty());
-    let mut resolver = closes.then(|| Resolver::new(Libraries::of_host(machine)));
+    let mut resolver = closes.then(|| Resolver::new(Libraries::of_host(host_machine())));
     for (index, layer) in spec.layers.iter().enumerate() {
         let key = format!("layer[{index}]");
         // First: what the layer copies lies where the packages' links lead.
@@ -53,7 +79,8 @@ pub(crate) fn plan(
             packages::place(own, &spec.debian.slices, &mut tree)?;
         }
         for (index, asked) in layer.copy.iter().enumerate() {
-            copy::copy(asked, &format!("{key}.copy[{index}]"), &roots, &mut tree)?;
+            let asked = asked.for_platform(platform);
+            copy::copy(&asked, &format!("{key}.copy[{index}]"), &roots, &mut tree)?;
         }
         for (index, asked) in layer.generate.iter().enumerate() {
             generate::generate(
@@ -71,13 +98,13 @@ pub(crate) fn plan(
         }
         tree.finish_layer();
     }
-    check_entrypoint(spec, &tree)?;
+    check_entrypoint(spec, &tree, platform)?;
     check_user(spec, &tree)?;
     Ok(tree.into_layers())
 }
 
 /// A name without a slash is looked up in `PATH` at launch; a path can be held against the image now.
-fn check_entrypoint(spec: &BuildSpec, tree: &Tree) -> Result<(), Problem> {
+fn check_entrypoint(spec: &BuildSpec, tree: &Tree, platform: &Platform) -> Result<(), Problem> {
     let Some(program) = spec
         .config
         .entrypoint
@@ -100,9 +127,16 @@ fn check_entrypoint(spec: &BuildSpec, tree: &Tree) -> Result<(), Problem> {
         Ok((
             _,
             Node::File {
-                executable: true, ..
+                executable: true,
+                content,
             },
-        )) => Ok(()),
+        )) => match foreign(&content, platform) {
+            Some(machine) => bad(
+                &format!("is a program for another CPU (ELF machine {machine}) than {platform}"),
+                "copy the one that was built for it; `{arch}` in a `from` stands for the CPU",
+            ),
+            None => Ok(()),
+        },
         Ok((
             _,
             Node::File {
@@ -115,6 +149,19 @@ fn check_entrypoint(spec: &BuildSpec, tree: &Tree) -> Result<(), Problem> {
         Ok((_, Node::Absent)) => bad("is in no layer", "add it with `copy`, or correct the path"),
         Err(why) => bad(why, "correct the path"),
     }
+}
+
+/// The machine of an ELF file, if it is not the platform's. Of CPUs that are not known here nothing is said.
+fn foreign(content: &Content, platform: &Platform) -> Option<u16> {
+    let wanted = match platform.architecture() {
+        "amd64" => X86_64.abi.machine,
+        "arm64" => AARCH64.abi.machine,
+        _ => return None,
+    };
+    let Content::Host(source) = content else {
+        return None;
+    };
+    elf::machine(source.open().ok()?.0).filter(|machine| *machine != wanted)
 }
 
 fn check_user(spec: &BuildSpec, tree: &Tree) -> Result<(), Problem> {
@@ -148,7 +195,7 @@ mod tests {
     fn planned(layer: &str) -> Result<Vec<String>, String> {
         let text = format!("format = 1\nname = \"a\"\n[[layer]]\nname = \"app\"\n{layer}");
         let spec = crate::parse(&text, "airtight.toml".as_ref()).unwrap();
-        let layers = plan(&spec, Path::new("/"), Vec::new(), &[])
+        let layers = plan(&spec, Path::new("/"), Vec::new(), &[], &Platform::host())
             .map_err(|problem| format!("{}: {}", problem.key, problem.problem))?;
         let line = |(path, entry): (&ImagePath, &crate::entries::Entry)| match &entry.kind {
             EntryKind::Directory => format!("{path}/"),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 use airtight_image::layer::Compression;
-use airtight_image::{ImageRef, Reference};
+use airtight_image::{ImageRef, Platform, Reference};
 use airtight_profiles::{Profile, ProfileError};
 
 use crate::error::{Problem, SpecError};
@@ -75,6 +75,27 @@ pub enum CopyFrom {
     Host(PathBuf),
     /// Below the build file's directory, without `..`.
     Context(PathBuf),
+}
+
+/// In a `from`: the CPU that the image is for, as OCI calls it.
+const ARCH: &str = "{arch}";
+
+impl Copy {
+    /// With `{arch}` in its source replaced by what the image is for.
+    pub(crate) fn for_platform(&self, platform: &Platform) -> Self {
+        let replaced = |path: &Path| match path.to_str() {
+            Some(text) => PathBuf::from(text.replace(ARCH, platform.architecture())),
+            None => path.to_path_buf(),
+        };
+        let from = match &self.from {
+            CopyFrom::Host(path) => CopyFrom::Host(replaced(path)),
+            CopyFrom::Context(path) => CopyFrom::Context(replaced(path)),
+        };
+        Self {
+            from,
+            ..self.clone()
+        }
+    }
 }
 
 /// Whose shared libraries a layer gets.

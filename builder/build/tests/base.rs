@@ -27,6 +27,7 @@ fn base(dir: &Path) -> Built {
         file: context.join("airtight.toml"),
         tag: None,
         outputs: vec![output],
+        platform: None,
         source_date_epoch: None,
         ..BuildRequest::default()
     };
@@ -45,6 +46,7 @@ fn on_base(dir: &Path, store: &Store) -> Result<Built, String> {
         file,
         tag: None,
         outputs: vec![],
+        platform: None,
         source_date_epoch: None,
         ..BuildRequest::default()
     };

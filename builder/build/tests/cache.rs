@@ -209,6 +209,7 @@ fn another_mode_name_or_epoch_is_another_layer() {
     assert_eq!(bench.states("one"), "ccb", "renamed");
     let request = BuildRequest {
         file: bench.path("one/airtight.toml"),
+        platform: None,
         source_date_epoch: Some(1),
         ..BuildRequest::default()
     };

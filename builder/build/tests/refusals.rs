@@ -23,6 +23,7 @@ fn refused(layers: &str, prepare: impl Fn(&Path)) -> String {
         file,
         tag: None,
         outputs: vec![],
+        platform: None,
         source_date_epoch: None,
         ..BuildRequest::default()
     };
@@ -193,6 +194,7 @@ fn a_link_that_is_put_there_during_the_build_leads_nowhere() {
         file: file.clone(),
         tag: None,
         outputs: vec![],
+        platform: None,
         source_date_epoch: None,
         progress: swap,
         ..BuildRequest::default()
@@ -216,6 +218,7 @@ fn the_build_file_itself_may_be_absent_or_no_text() {
         file: file.clone(),
         tag: None,
         outputs: vec![],
+        platform: None,
         source_date_epoch: None,
         ..BuildRequest::default()
     };

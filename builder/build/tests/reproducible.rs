@@ -79,6 +79,7 @@ fn build_in(context: &Path, store: &Store, epoch: Option<u64>) -> Built {
         file,
         tag: None,
         outputs: vec![],
+        platform: None,
         source_date_epoch: epoch,
         ..BuildRequest::default()
     };
@@ -131,6 +132,7 @@ fn another_epoch_is_another_image_and_one_too_large_is_refused() {
         file: dir.path().join("airtight.toml"),
         tag: None,
         outputs: vec![],
+        platform: None,
         source_date_epoch: Some(1 << 33),
         ..BuildRequest::default()
     };

@@ -87,6 +87,7 @@ impl FromStr for Platform {
     fn from_str(text: &str) -> Result<Self> {
         let word = |word: &&str| {
             (1..=32).contains(&word.len())
+                && word.starts_with(|c: char| c.is_ascii_alphanumeric())
                 && word
                     .bytes()
                     .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))

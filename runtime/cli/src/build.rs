@@ -26,6 +26,7 @@ pub(crate) fn run(args: &BuildArgs, store: &Store) -> Result<(), Failure> {
     STARTED.get_or_init(Instant::now);
     let request = BuildRequest {
         file: file(&args.dir, args.file.as_deref()),
+        platform: args.platform.as_deref().map(str::parse).transpose()?,
         tag: args.tag.as_deref().map(str::parse).transpose()?,
         outputs: args
             .output

@@ -2,14 +2,13 @@
 
 use std::path::Path;
 
-use airtight_image::{Digest, Image, ImageRef, Store};
+use airtight_image::{Digest, Image, ImageRef, Platform, Store};
 
 use super::change::{LockChanges, changes};
 use super::{ANEW, Lock, LockMode, PinnedPackages, asked, lock_problem};
 use crate::build::BuildRequest;
 use crate::error::{BuildError, Problem};
 use crate::packages::{self, PackageLayer};
-use crate::plan::host_machine;
 use crate::spec::{Base, BuildSpec};
 
 /// All that is not in the build file's directory or on the host.
@@ -36,20 +35,24 @@ pub(crate) fn outside(
         LockMode::Keep | LockMode::Locked | LockMode::Update | LockMode::Off => None,
     };
     if request.lock == LockMode::Locked {
-        check_locked(spec, &path, old.as_ref()).map_err(in_file)?;
+        check_locked(spec, request, &path, old.as_ref()).map_err(in_file)?;
     }
     let old = old.unwrap_or_default();
-    let base = base(spec, context, &old, store)?;
+    let base = base(spec, context, &old, &request.platform(), store)?;
     let mut lock = Lock {
-        base: base.as_ref().and_then(|image| pin(spec, image)),
+        base: match &base {
+            Some(image) if request.platform().fits(&Platform::host()) => pin(spec, image),
+            Some(_) => old.base.clone(),
+            None => None,
+        },
         packages: old.packages.clone(),
     };
     let packages = if has_packages(spec) {
         let pinned = choose(spec, context, request, store, &old)?;
         let layers = packages::obtain(spec, context, &pinned.pinned, store, &request.packages)
             .map_err(|stopped| stopped.in_file(&request.file))?;
-        let (architecture, _) = host_machine();
-        lock.packages.insert(architecture.to_owned(), pinned);
+        let architecture = request.platform().architecture().to_owned();
+        lock.packages.insert(architecture, pinned);
         // What was chosen for another question is no answer to this one.
         let now = asked(spec);
         lock.packages.retain(|_, packages| packages.asked == now);
@@ -82,15 +85,15 @@ pub(crate) fn update(
         return Ok(Vec::new());
     }
     let none = Lock::default();
-    let base = base(spec, context, &none, store)?;
+    let base = base(spec, context, &none, &request.platform(), store)?;
     let mut lock = Lock {
         base: base.as_ref().and_then(|image| pin(spec, image)),
         ..Lock::default()
     };
     if has_packages(spec) {
         let pinned = choose(spec, context, request, store, &none)?;
-        let (architecture, _) = host_machine();
-        lock.packages.insert(architecture.to_owned(), pinned);
+        let architecture = request.platform().architecture().to_owned();
+        lock.packages.insert(architecture, pinned);
     }
     lock.write(&path, spec).map_err(in_file)?;
     Ok(changes(&old, &lock))
@@ -100,7 +103,12 @@ fn has_packages(spec: &BuildSpec) -> bool {
     spec.layers.iter().any(|layer| !layer.packages.is_empty())
 }
 
-fn check_locked(spec: &BuildSpec, path: &Path, lock: Option<&Lock>) -> Result<(), Problem> {
+fn check_locked(
+    spec: &BuildSpec,
+    request: &BuildRequest,
+    path: &Path,
+    lock: Option<&Lock>,
+) -> Result<(), Problem> {
     if !Lock::is_wanted(spec) {
         return Ok(());
     }
@@ -112,7 +120,15 @@ fn check_locked(spec: &BuildSpec, path: &Path, lock: Option<&Lock>) -> Result<()
     if named.as_ref() != lock.base.as_ref().map(|(reference, _)| reference) {
         return bad("pins another base than the build file names");
     }
-    let (architecture, _) = host_machine();
+    let platform = request.platform();
+    if lock.base.is_some() && !platform.fits(&Platform::host()) {
+        let problem = format!(
+            "pins the base for {}, and the build is for {platform}",
+            Platform::host()
+        );
+        return bad(&problem);
+    }
+    let architecture = platform.architecture();
     if has_packages(spec) && lock.packages_for(spec, architecture).is_none() {
         let problem = format!("has no answer to what the build file asks for on {architecture}");
         return bad(&problem);
@@ -127,7 +143,8 @@ fn choose(
     store: &Store,
     old: &Lock,
 ) -> Result<PinnedPackages, BuildError> {
-    let (architecture, _) = host_machine();
+    let platform = request.platform();
+    let architecture = platform.architecture();
     if let Some(pinned) = old.packages_for(spec, architecture) {
         return Ok(pinned.clone());
     }
@@ -159,6 +176,7 @@ fn base(
     spec: &BuildSpec,
     context: &Path,
     lock: &Lock,
+    platform: &Platform,
     store: &Store,
 ) -> Result<Option<Image>, BuildError> {
     let Base::Layout { path, tag } = &spec.base else {
@@ -169,7 +187,9 @@ fn base(
         .base
         .as_ref()
         .filter(|(reference, _)| Some(reference) == named.as_ref())
-        .map(|(_, digest)| digest);
+        .map(|(_, digest)| digest)
+        // What is pinned is one image, for the machine that the lock was made on.
+        .filter(|_| platform.fits(&Platform::host()));
     let layout = ImageRef::Layout {
         path: context.join(path),
         tag: tag.clone(),
@@ -177,7 +197,7 @@ fn base(
     let image = match pinned.map(|digest| store.image(digest)) {
         Some(Ok(image)) => image,
         Some(Err(_)) | None => {
-            let found = store.resolve(&layout)?;
+            let found = store.resolve_for(&layout, Some(platform))?;
             if let Some(pinned) = pinned.filter(|pinned| **pinned != found) {
                 return Err(BuildError::BaseMoved {
                     base: named.unwrap_or_default(),
@@ -188,6 +208,5 @@ fn base(
             store.image(&found)?
         }
     };
-    image.check_platform()?;
     Ok(Some(image))
 }

@@ -41,7 +41,7 @@ pub enum MemberKind {
 ///
 /// # Errors
 /// What is no archive, or holds what no layer may; what `each` returns.
-pub(crate) fn list(
+pub fn list(
     reader: impl Read,
     mut each: impl FnMut(Member, &mut dyn Read) -> Result<()>,
 ) -> Result<()> {

@@ -12,7 +12,7 @@ mod write;
 
 pub use archive::{MAX_DEPTH, MAX_PATH};
 pub use encode::Compression;
-pub(crate) use listing::list;
+pub use listing::list;
 pub use listing::{Member, MemberKind};
 pub use unpack::{Limits, Unpacked, unpack};
 pub use write::{Form, LayerWriter};

@@ -110,6 +110,9 @@ impl Store {
     pub(crate) fn refer(&self, subject: &Digest, referrer: &Digest) -> Result<()> {
         self.add()?;
         let directory = self.referrers_of(subject);
+        if directory.join(referrer.hex()).exists() {
+            return Ok(());
+        }
         let made = DirBuilder::new()
             .recursive(true)
             .mode(0o700)

@@ -22,6 +22,9 @@ pub(crate) struct BuildArgs {
     /// The name in the store [default: the build file's `name`]
     #[arg(short, long, value_name = "NAME[:TAG]")]
     pub(crate) tag: Option<String>,
+    /// OS/CPU[/VARIANT] that the image is for: `{arch}` in a `from` stands for the CPU; `closure` is for this machine's only [default: this machine's]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
     /// Write the image there too: oci:PATH[:TAG] or oci-archive:PATH[:TAG]; may be repeated
     #[arg(short, long, value_name = "OUTPUT")]
     pub(crate) output: Vec<String>,

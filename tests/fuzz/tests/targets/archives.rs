@@ -15,7 +15,7 @@ const BLOCK: usize = 512;
 const BYTES_MAX: u64 = 1 << 20;
 
 /// A layer of every kind of entry, as other tools write them.
-fn layer() -> Vec<u8> {
+pub(crate) fn layer() -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     let mut add = |kind, path: &str, link: Option<&str>, content: &[u8], mode| {
         let mut header = tar::Header::new_ustar();
@@ -53,7 +53,7 @@ fn layer() -> Vec<u8> {
 }
 
 /// Headers whose checksums are right again, or no mutation of one would be looked at.
-fn with_checksums(input: &[u8]) -> Vec<u8> {
+pub(crate) fn with_checksums(input: &[u8]) -> Vec<u8> {
     let mut tar = input.to_vec();
     for block in tar.chunks_exact_mut(BLOCK) {
         if &block[257..262] != b"ustar" {

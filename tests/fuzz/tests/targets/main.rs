@@ -8,6 +8,7 @@
 )]
 
 mod archives;
+mod explain;
 mod network;
 mod packages;
 mod registry;

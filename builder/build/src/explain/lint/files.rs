@@ -150,7 +150,8 @@ fn unowned(subject: &mut Subject<'_>) {
     let mut silent = BTreeSet::new();
     let mut unowned: Vec<&PathBuf> = Vec::new();
     for (path, file) in &subject.contents.files {
-        if file.kind == FileKind::Directory {
+        // What packages keep of themselves is in no list of theirs.
+        if file.kind == FileKind::Directory || path.starts_with("/var/lib/dpkg") {
             continue;
         }
         let known = subject.reasons.reason(file.layer, path).is_some()

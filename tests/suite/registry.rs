@@ -1,6 +1,7 @@
 //! Images to and from a registry: Debian's `docker-registry`, started by each test on loopback.
 
 mod auth;
+mod cache;
 mod faults;
 mod tools;
 

@@ -7,9 +7,10 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use airtight_image::layer::{Compression, Form};
+use airtight_image::registry::Report;
 use airtight_image::{Descriptor, DiffId, Digest, Image, Output, Platform, Reference, Store};
 
-use crate::cache::Cache;
+use crate::cache::{Cache, RemoteCache};
 use crate::document::{self, BaseDocuments, StoredLayer};
 use crate::entries::Entries;
 use crate::error::{BuildError, MAX_EPOCH, Problem, SpecError};
@@ -36,6 +37,8 @@ pub struct BuildRequest {
     pub source_date_epoch: Option<u64>,
     /// Whether layers and files that earlier builds left are used. What this one makes is left to later ones either way.
     pub cache: bool,
+    /// Caches in registries.
+    pub remote: RemoteCache,
     /// About packages.
     pub packages: PackageOptions,
     /// What is done with `airtight.lock`.
@@ -64,6 +67,7 @@ impl Default for BuildRequest {
             outputs: Vec::new(),
             source_date_epoch: None,
             cache: true,
+            remote: RemoteCache::default(),
             packages: PackageOptions::default(),
             lock: LockMode::default(),
             compression: None,
@@ -83,6 +87,8 @@ pub enum Progress<'a> {
     },
     Layer(&'a BuiltLayer),
     Exported(&'a Output),
+    /// Something that cost work and no more.
+    Warning(&'a str),
 }
 
 /// An image in the store.
@@ -97,6 +103,8 @@ pub struct Built {
     pub layers: Vec<BuiltLayer>,
     /// Whether it is kept why each file is there: not of millions of files.
     pub explained: bool,
+    /// What went to a cache in a registry.
+    pub cached: Option<Report>,
 }
 
 #[derive(Clone, Debug)]
@@ -120,6 +128,8 @@ pub enum LayerState {
     Built,
     /// Made by an earlier one from the same.
     Cached,
+    /// From a cache in a registry, and held against what this one would have written.
+    Pulled,
 }
 
 /// Builds `request.file` into `store` and names the result.
@@ -139,7 +149,7 @@ pub fn build(request: &BuildRequest, store: &Store) -> Result<Built, BuildError>
         compression: request.compression.unwrap_or(spec.compression),
         workers: request.workers.unwrap_or_else(cpus),
     };
-    let mut cache = Cache::open(store, file, form, request.cache);
+    let mut cache = Cache::open(store, request, form);
     let Outside { base, packages } = outside(&spec, context, request, store)?;
     check_layers(spec.layers.len(), base.as_ref()).map_err(|problem| problem.in_file(file))?;
     let platform = request.platform();
@@ -173,7 +183,7 @@ pub fn build(request: &BuildRequest, store: &Store) -> Result<Built, BuildError>
     )?;
     let name = request.tag.clone().unwrap_or_else(|| spec.name.clone());
     store.tag(&name, &image.manifest)?;
-    cache.keep()?;
+    let cached = cache.keep()?;
     for output in &request.outputs {
         store.export(image.manifest.digest(), Some(name.tag()), output)?;
         (request.progress)(&Progress::Exported(output));
@@ -184,6 +194,7 @@ pub fn build(request: &BuildRequest, store: &Store) -> Result<Built, BuildError>
         size: image.size,
         layers: built,
         explained,
+        cached,
     })
 }
 

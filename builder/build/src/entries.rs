@@ -62,6 +62,11 @@ impl Entries {
         self.by_path.iter()
     }
 
+    /// Of all files' contents.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.by_path.len()
     }

@@ -61,6 +61,7 @@ mod tree;
 mod write;
 
 pub use build::{BuildRequest, Built, BuiltLayer, LayerState, Progress, build, update};
+pub use cache::RemoteCache;
 pub use error::{BuildError, SpecError};
 pub use explain::{
     Change, ConfigChange, Diff, ExplainError, FileChange, FileState, Finding, Group, IgnoreRule,

@@ -14,9 +14,9 @@ use crate::error::{BuildError, Problem};
 use crate::source::Source;
 
 /// No write bit for anybody: a layer does not change, whoever the payload is.
-const DIRECTORY_MODE: u32 = 0o555;
-const FILE_MODE: u32 = 0o444;
-const PROGRAM_MODE: u32 = 0o555;
+pub(crate) const DIRECTORY_MODE: u32 = 0o555;
+pub(crate) const FILE_MODE: u32 = 0o444;
+pub(crate) const PROGRAM_MODE: u32 = 0o555;
 
 /// A layer in the store, and what its files hold.
 pub(crate) struct Written {

@@ -89,6 +89,7 @@ fn told(built: &Built) -> String {
     let state = |layer: &airtight_build::BuiltLayer| match layer.state {
         LayerState::Built => 'b',
         LayerState::Cached => 'c',
+        LayerState::Pulled => 'p',
     };
     built.layers.iter().map(state).collect()
 }

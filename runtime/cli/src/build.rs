@@ -2,23 +2,29 @@
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use airtight_build::{
-    BuildRequest, Built, LayerState, LockChange, LockMode, PackageOptions, Progress, build,
+    BuildRequest, Built, LayerState, LockChange, LockMode, PackageOptions, Progress, RemoteCache,
+    build,
 };
 use airtight_image::Store;
 use airtight_image::layer::Compression;
+use airtight_image::registry::RegistryRef;
 use serde_json::{Value, json};
 
 use crate::args::{BuildArgs, PackageArgs, UpdateArgs};
 use crate::ask::Wrong;
 use crate::format;
+use crate::registry::registries;
 use crate::report::{self, Failure};
 
 /// Shorter work ends before anyone wonders.
 const QUIET_FOR: Duration = Duration::from_secs(1);
+
+/// As a push has it; `--jobs` is about compression.
+const BLOBS_AT_ONCE: u8 = 4;
 
 static STARTED: OnceLock<Instant> = OnceLock::new();
 
@@ -37,6 +43,7 @@ pub(crate) fn run(args: &BuildArgs, store: &Store) -> Result<(), Failure> {
             std::env::var_os("SOURCE_DATE_EPOCH").map(|value| value.to_string_lossy().into_owned()),
         )?,
         cache: !args.no_cache,
+        remote: remote(args)?,
         packages: packages(&args.packages),
         lock: match (args.locked, args.no_lock) {
             (true, _) => LockMode::Locked,
@@ -53,7 +60,7 @@ pub(crate) fn run(args: &BuildArgs, store: &Store) -> Result<(), Failure> {
             (true, _) => |_| {},
             (false, true) => tell,
             (false, false) if std::io::stderr().is_terminal() => tell_late,
-            (false, false) => |_| {},
+            (false, false) => warn,
         },
     };
     let built = build(&request, store)?;
@@ -62,6 +69,26 @@ pub(crate) fn run(args: &BuildArgs, store: &Store) -> Result<(), Failure> {
     } else {
         report::print(&format!("{}\n", built.digest))
     }
+}
+
+fn remote(args: &BuildArgs) -> Result<RemoteCache, Failure> {
+    let from: Vec<RegistryRef> = args
+        .cache_from
+        .iter()
+        .map(|from| from.parse())
+        .collect::<Result<_, _>>()?;
+    let to: Option<RegistryRef> = args.cache_to.as_deref().map(str::parse).transpose()?;
+    // Most builds speak to none.
+    let registries = if from.is_empty() && to.is_none() {
+        None
+    } else {
+        Some(Arc::new(registries(&args.connect, BLOBS_AT_ONCE)?))
+    };
+    Ok(RemoteCache {
+        from,
+        to,
+        registries,
+    })
 }
 
 /// `airtight update`.
@@ -146,12 +173,23 @@ fn tell(step: &Progress<'_>) {
             )
         }
         Progress::Exported(output) => format!("written {}", output_name(output)),
+        Progress::Warning(_) => return warn(step),
     };
     let spent = STARTED.get().map_or(Duration::ZERO, Instant::elapsed);
     report::say(&format!("{:>6.1}s  {line}", spent.as_secs_f64()));
 }
 
+/// Whatever is told else.
+fn warn(step: &Progress<'_>) {
+    if let Progress::Warning(text) = step {
+        report::say(&format!("airtight: warning: {text}"));
+    }
+}
+
 fn tell_late(step: &Progress<'_>) {
+    if matches!(step, Progress::Warning(_)) {
+        return warn(step);
+    }
     if STARTED
         .get()
         .is_some_and(|started| started.elapsed() >= QUIET_FOR)
@@ -164,6 +202,7 @@ fn state(state: LayerState) -> &'static str {
     match state {
         LayerState::Built => "built",
         LayerState::Cached => "cached",
+        LayerState::Pulled => "pulled",
     }
 }
 
@@ -185,7 +224,13 @@ fn document(built: &Built) -> Value {
             })
         })
         .collect();
-    json!({ "digest": built.digest.to_string(), "name": built.name.to_string(), "size": built.size, "layers": layers })
+    let mut document = json!({
+        "digest": built.digest.to_string(), "name": built.name.to_string(), "size": built.size, "layers": layers,
+    });
+    if let Some(sent) = &built.cached {
+        document["cache"] = json!(sent);
+    }
+    document
 }
 
 #[cfg(test)]

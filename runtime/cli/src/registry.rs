@@ -7,7 +7,7 @@ use airtight_image::registry::{
 };
 use airtight_image::{ImageRef, Store};
 
-use crate::args::{CopyArgs, PullArgs, PushArgs, RegistryArgs};
+use crate::args::{ConnectArgs, CopyArgs, PullArgs, PushArgs, RegistryArgs};
 use crate::ask::Wrong;
 use crate::format;
 use crate::images;
@@ -68,15 +68,7 @@ fn transfer(
     args: &RegistryArgs,
     work: impl FnOnce(&Registries) -> airtight_image::Result<Report>,
 ) -> Result<(), Failure> {
-    let registries = Registries::new(Settings {
-        cert_dir: args.cert_dir.clone(),
-        authfile: args.authfile.clone(),
-        insecure: args.insecure_registry.clone(),
-        patience: Duration::from_secs(args.timeout),
-        retries: args.retry,
-        jobs: usize::from(args.jobs),
-        env: |name| std::env::var_os(name),
-    })?;
+    let registries = registries(&args.connect, args.jobs)?;
     let shown = !args.quiet && !args.json;
     let done = progress::during(shown, registries.meter(), || work(&registries))?;
     if args.json {
@@ -86,6 +78,19 @@ fn transfer(
         report::say(&summary(&done));
     }
     report::print(&format!("{} {}\n", done.digest, done.reference))
+}
+
+/// As the command line says it.
+pub(crate) fn registries(args: &ConnectArgs, jobs: u8) -> airtight_image::Result<Registries> {
+    Registries::new(Settings {
+        cert_dir: args.cert_dir.clone(),
+        authfile: args.authfile.clone(),
+        insecure: args.insecure_registry.clone(),
+        patience: Duration::from_secs(args.timeout),
+        retries: args.retry,
+        jobs: usize::from(jobs),
+        env: |name| std::env::var_os(name),
+    })
 }
 
 /// What went over the wire, and what need not.

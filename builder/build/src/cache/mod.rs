@@ -4,18 +4,22 @@
 
 mod content;
 mod key;
+mod remote;
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::time::SystemTime;
 
 use airtight_image::layer::Form;
+use airtight_image::registry::{CachedLayer, Report};
 use airtight_image::{Contents, Device, Digest, Known, LayerKey, LayerRecord, NewContents, Store};
 
-use crate::build::{BuiltLayer, LayerState};
+use crate::build::{BuildRequest, BuiltLayer, LayerState};
 use crate::entries::{Content, Entries, EntryKind};
 use crate::source::Source;
 use crate::write::{Held, WriteError, Written, write_layer};
+
+use remote::Remote;
+pub use remote::RemoteCache;
 
 /// What one build knows of files and layers from earlier ones, and leaves to later ones.
 pub(crate) struct Cache<'a> {
@@ -34,12 +38,16 @@ pub(crate) struct Cache<'a> {
     read: bool,
     /// How many were found in `contents`.
     found: usize,
+    remote: Remote<'a>,
+    /// So far.
+    layers: Vec<CachedLayer>,
 }
 
 impl<'a> Cache<'a> {
-    /// Before the sources are looked at: what changes from now on is not taken for known later. `used` is false for a build that
-    /// makes everything anew; it leaves records all the same.
-    pub(crate) fn open(store: &'a Store, file: &Path, form: Form, used: bool) -> Self {
+    /// Before the sources are looked at: what changes from now on is not taken for known later. A build that makes everything anew
+    /// leaves records all the same.
+    pub(crate) fn open(store: &'a Store, request: &'a BuildRequest, form: Form) -> Self {
+        let (file, used) = (&request.file, request.cache);
         let started = SystemTime::now();
         let real = file.canonicalize().unwrap_or_else(|_| file.to_path_buf());
         let of = Digest::of(real.as_os_str().as_encoded_bytes());
@@ -59,6 +67,8 @@ impl<'a> Cache<'a> {
             held: Vec::new(),
             read: false,
             found: 0,
+            remote: Remote::new(store, &request.remote, request.progress),
+            layers: Vec::new(),
         }
     }
 
@@ -69,23 +79,48 @@ impl<'a> Cache<'a> {
         entries: &'a Entries,
     ) -> Result<BuiltLayer, WriteError> {
         let shape = key::shape(entries, &self.form);
-        if self.used && self.store.knows_shape(&shape) {
+        // Where no layer of this shape was ever made, a look into files could find none.
+        if self.used && (self.store.knows_shape(&shape) || self.remote.knows_shape(&shape)) {
             let held = self.read(entries);
-            let digests = content::digests(entries, &held);
-            let key = digests.map(|digests| LayerKey {
-                key: key::key(&shape, digests),
-                shape: shape.clone(),
-            });
-            let record = match key {
-                Some(key) => self.store.layer_record(&key)?,
-                None => None,
-            };
-            if let Some(record) = record {
+            if let Some((layer, state)) = self.find(&shape, entries, &held)? {
                 self.held.push((entries, held));
-                return Ok(built(name, record, &self.form));
+                let built = built(name, &layer.layer, &self.form, state);
+                self.layers.push(layer);
+                return Ok(built);
             }
         }
         self.write(name, entries, shape)
+    }
+
+    fn find(
+        &mut self,
+        shape: &Digest,
+        entries: &Entries,
+        held: &[Option<Held>],
+    ) -> Result<Option<(CachedLayer, LayerState)>, WriteError> {
+        let Some(digests) = content::digests(entries, held) else {
+            return Ok(None);
+        };
+        let key = LayerKey {
+            key: key::key(shape, digests),
+            shape: shape.clone(),
+        };
+        if let Some(record) = self.store.layer_record(&key)? {
+            return Ok(Some((self.cached(key, record), LayerState::Cached)));
+        }
+        let Some(record) = self.remote.layer(&key, entries, held, &self.form) else {
+            return Ok(None);
+        };
+        self.store.put_layer_record(&key, &record)?;
+        Ok(Some((self.cached(key, record), LayerState::Pulled)))
+    }
+
+    fn cached(&self, of: LayerKey, layer: LayerRecord) -> CachedLayer {
+        CachedLayer {
+            of,
+            layer,
+            media_type: self.form.compression.media_type().to_owned(),
+        }
     }
 
     fn write(
@@ -103,8 +138,9 @@ impl<'a> Cache<'a> {
             uncompressed: layer.uncompressed,
             entries: layer.entries as u64,
         };
-        self.store
-            .put_layer_record(&LayerKey { shape, key }, &record)?;
+        let key = LayerKey { shape, key };
+        self.store.put_layer_record(&key, &record)?;
+        self.layers.push(self.cached(key, record));
         let held: Vec<_> = contents.into_iter().map(Some).collect();
         self.read = true;
         self.held.push((entries, held));
@@ -141,8 +177,14 @@ impl<'a> Cache<'a> {
         contents.find(identity, || device(devices, source))
     }
 
-    /// Keeps what was learned. The image is whole by now, so nothing is lost if this is.
-    pub(crate) fn keep(mut self) -> airtight_image::Result<()> {
+    /// Keeps what was learned, and sends the layers where they are asked for. The image is whole by now, so nothing is lost if this is.
+    pub(crate) fn keep(mut self) -> airtight_image::Result<Option<Report>> {
+        let sent = self.remote.keep(&self.layers);
+        self.keep_contents()?;
+        sent
+    }
+
+    fn keep_contents(&mut self) -> airtight_image::Result<()> {
         let held = std::mem::take(&mut self.held);
         // The same files as before, and no other: what is kept says it all.
         if !self.read && self.found == self.contents.len() {
@@ -191,15 +233,15 @@ fn device(devices: &mut HashMap<u64, Option<Device>>, source: &Source) -> Option
         .or_insert_with(|| Device::of(source.look().ok()?, number))
 }
 
-fn built(name: &str, record: LayerRecord, form: &Form) -> BuiltLayer {
+fn built(name: &str, record: &LayerRecord, form: &Form, state: LayerState) -> BuiltLayer {
     BuiltLayer {
         name: name.to_owned(),
-        digest: record.digest,
+        digest: record.digest.clone(),
         compression: form.compression,
-        diff_id: record.diff_id,
+        diff_id: record.diff_id.clone(),
         size: record.size,
         uncompressed: record.uncompressed,
         entries: usize::try_from(record.entries).unwrap_or(0),
-        state: LayerState::Cached,
+        state,
     }
 }

@@ -7,6 +7,7 @@ mod header;
 mod listing;
 mod pipeline;
 mod program;
+mod proof;
 mod unpack;
 mod write;
 
@@ -14,6 +15,7 @@ pub use archive::{MAX_DEPTH, MAX_PATH};
 pub use encode::Compression;
 pub use listing::list;
 pub use listing::{Member, MemberKind};
+pub use proof::Proof;
 pub use unpack::{Limits, Unpacked, unpack};
 pub use write::{Form, LayerWriter};
 

@@ -4,6 +4,7 @@
 //! the store when its digest is right, a manifest is sent when everything it names was seen to be there. Credentials go to the registry and its token server only.
 
 mod auth_file;
+mod cache;
 mod challenge;
 mod client;
 mod copy;
@@ -33,6 +34,7 @@ use std::time::Duration;
 
 pub use crate::platform::Platform;
 pub use auth_file::{AuthFile, Credentials, Found};
+pub use cache::{CachedLayer, parse_cache};
 pub use challenge::{Challenge, parse_challenges};
 pub use copy::Platforms;
 pub(crate) use document::{Document, Kind};

@@ -288,7 +288,12 @@ fn check_platform(image: &Image, wanted: &Platform) -> Result<()> {
     ))
 }
 
-fn take(store: &Store, client: &Client, scope: &Scope, blob: &Descriptor) -> Result<Moved> {
+pub(super) fn take(
+    store: &Store,
+    client: &Client,
+    scope: &Scope,
+    blob: &Descriptor,
+) -> Result<Moved> {
     let moved = |state, bytes| Moved {
         digest: blob.digest().clone(),
         media_type: blob.media_type().to_owned(),

@@ -124,7 +124,7 @@ impl Push<'_> {
 }
 
 /// Read once before it is sent: a damaged blob goes nowhere.
-fn stored(store: &Store, blob: &Descriptor) -> Result<Source> {
+pub(super) fn stored(store: &Store, blob: &Descriptor) -> Result<Source> {
     let path = store.blob_path(blob.digest());
     store.open_blob(blob)?.finish().map_err(Error::io(&path))?;
     Ok(Source::Stored(path))

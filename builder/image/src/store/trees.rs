@@ -173,6 +173,29 @@ impl Store {
     }
 
     /// One pass: the compressed bytes are verified, decompressed, hashed again and given to `each` as they come.
+    /// Gives the archive in a layer's blob to `hold`, which must read all of it, and holds it against blob and diffID too. Its length.
+    ///
+    /// # Errors
+    /// A blob that is not what it should be; what `hold` returns.
+    pub fn prove_archive(
+        &self,
+        blob: &Descriptor,
+        diff: &DiffId,
+        hold: impl FnOnce(&mut dyn Read) -> Result<()>,
+    ) -> Result<u64> {
+        let mut length = 0;
+        self.read_plain(blob, diff, &mut Budget::default(), |archive| {
+            let mut counted = Counted {
+                inner: archive,
+                length: 0,
+            };
+            hold(&mut counted)?;
+            length = counted.length;
+            Ok(())
+        })?;
+        Ok(length)
+    }
+
     fn read_plain(
         &self,
         descriptor: &Descriptor,
@@ -268,6 +291,19 @@ impl<R: Read> Read for Plain<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
         self.hasher.update(buffer.get(..count).unwrap_or_default());
+        Ok(count)
+    }
+}
+
+struct Counted<'a> {
+    inner: &'a mut dyn Read,
+    length: u64,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.length += count as u64;
         Ok(count)
     }
 }

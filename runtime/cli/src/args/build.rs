@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::examples;
+use super::{ConnectArgs, examples};
 
 /// Build an image from an airtight.toml
 ///
@@ -31,6 +31,12 @@ pub(crate) struct BuildArgs {
     /// Make every layer anew, whatever earlier builds left
     #[arg(long)]
     pub(crate) no_cache: bool,
+    /// Take layers that another build has left there, if they are what this one would make; may be repeated
+    #[arg(long, value_name = "REF", conflicts_with = "no_cache")]
+    pub(crate) cache_from: Vec<String>,
+    /// Leave the layers there for other builds
+    #[arg(long, value_name = "REF")]
+    pub(crate) cache_to: Option<String>,
     #[command(flatten)]
     pub(crate) packages: PackageArgs,
     /// Take nothing from outside that airtight.lock does not pin, and ask a mirror for nothing but that
@@ -54,6 +60,8 @@ pub(crate) struct BuildArgs {
     /// Tell no step
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
 }
 
 /// What is said of Debian packages.

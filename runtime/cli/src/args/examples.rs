@@ -15,6 +15,7 @@ Examples:
   airtight build . -o oci:out/api:1.2 -o oci-archive:api.tar
   airtight build . --compression-format zstd      smaller, and several times as fast
   airtight build . --no-cache
+  airtight build . --cache-from registry.example.org/shop/api:cache --cache-to registry.example.org/shop/api:cache
   airtight build . --locked                       nothing that airtight.lock does not pin
   SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) airtight build . --json";
 

@@ -15,7 +15,7 @@ use clap::{Parser, Subcommand};
 pub(crate) use build::{BuildArgs, PackageArgs, UpdateArgs};
 pub(crate) use explain::{DiffArgs, FailOn, LintArgs, WhyArgs};
 pub(crate) use launch::{LaunchArgs, PlanArgs, RunArgs};
-pub(crate) use registry::{CopyArgs, PullArgs, PushArgs, RegistryArgs};
+pub(crate) use registry::{ConnectArgs, CopyArgs, PullArgs, PushArgs, RegistryArgs};
 pub(crate) use store::{
     DoctorArgs, ExportArgs, GcArgs, ImagesArgs, ImportArgs, IndexCommand, IndexCreateArgs,
     InspectArgs, RmArgs, VerifyArgs,

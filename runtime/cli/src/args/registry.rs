@@ -87,6 +87,13 @@ pub(crate) struct RegistryArgs {
     /// Blobs at once
     #[arg(short, long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64), help_heading = "Registry")]
     pub(crate) jobs: u8,
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
+}
+
+/// How registries are spoken to.
+#[derive(Debug, Args)]
+pub(crate) struct ConnectArgs {
     /// Attempts after the first, when the network or the registry fails
     #[arg(long, value_name = "N", default_value_t = 5, help_heading = "Registry")]
     pub(crate) retry: u32,

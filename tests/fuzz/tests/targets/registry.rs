@@ -4,9 +4,11 @@ use std::path::Path;
 
 use airtight_fuzz::{TAKEN, fuzz};
 use airtight_image::registry::{
-    AuthFile, Challenge, Found, Platform, RegistryRef, join_location, next_page, parse_challenges,
-    parse_document, retry_after,
+    AuthFile, Challenge, Found, Platform, RegistryRef, join_location, next_page, parse_cache,
+    parse_challenges, parse_document, retry_after,
 };
+
+use airtight_image::{Contents, parse_layer_record};
 
 use crate::{answer, text};
 
@@ -237,6 +239,101 @@ fn documents() {
         );
         let [own, ..] = told;
         answer(own)
+    });
+    assert!(done.answers > 3, "{done:?}");
+}
+
+#[test]
+fn caches_of_layers() {
+    let digest = |digit: char| format!("sha256:{}", digit.to_string().repeat(64));
+    let layer = format!(
+        r#"{{"layer":{{"diffId":"{}","digest":"{}","entries":3,"size":9,"uncompressed":10240}},"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","of":{{"key":"{}","shape":"{}"}}}}"#,
+        digest('a'),
+        digest('b'),
+        digest('c'),
+        digest('d')
+    );
+    let seeds = [
+        r#"{"layers":[],"version":1}"#.to_owned(),
+        format!(r#"{{"layers":[{layer}],"version":1}}"#),
+        format!(
+            r#"{{"layers":[{layer},{}],"version":1}}"#,
+            layer.replace(&digest('c'), &digest('e'))
+        ),
+    ];
+    let seeds: Vec<&[u8]> = seeds.iter().map(|seed| seed.as_bytes()).collect();
+    let words = [
+        "layer",
+        "of",
+        "key",
+        "size",
+        "18446744073709551616",
+        "sha256:",
+        "mediaType",
+    ];
+    let done = fuzz("cache-lists", &seeds, &words, |input| {
+        let told = parse_cache(input);
+        if let Ok(layers) = &told {
+            // Each can be asked for, and by no other's key.
+            assert!(layers.len() <= 256);
+            for (at, layer) in layers.iter().enumerate() {
+                assert_eq!(layer.descriptor().size(), layer.layer.size);
+                assert!(layers[..at].iter().all(|other| other.of != layer.of));
+            }
+        }
+        answer(told.map(|layers| layers.len()))
+    });
+    assert!(done.answers > 3, "{done:?}");
+}
+
+#[test]
+fn records_of_layers() {
+    let hex = |digit: char| format!("sha256:{}", digit.to_string().repeat(64));
+    let [a, b, c, d] = ['a', 'b', 'c', 'd'].map(hex);
+    let line = format!(
+        r#"{{"version":1,"of":{{"shape":"{a}","key":"{b}"}},"layer":{{"digest":"{c}","diffId":"{d}","size":9,"uncompressed":10240,"entries":3}},"seen":{{"device":1,"inode":2,"changed":[3,4]}}}}"#
+    );
+    let whole = format!("{line}\n{}\n", airtight_image::Digest::of(line.as_bytes()));
+    parse_layer_record(whole.as_bytes()).unwrap();
+    let seeds = [whole.as_bytes()];
+    let words = ["sha256:", "\n", "version", "seen", "18446744073709551616"];
+    let done = fuzz("layer-records", &seeds, &words, |input| {
+        // What a mutation breaks is only the sum: with a right one the line itself is read.
+        let line = input
+            .split(|byte| *byte == b'\n')
+            .next()
+            .unwrap_or_default();
+        let sum = airtight_image::Digest::of(line).to_string();
+        let summed = [line, b"\n", sum.as_bytes(), b"\n"].concat();
+        assert!(parse_layer_record(&summed).is_err() || line.len() > 300);
+        answer(parse_layer_record(input).map(|(of, _)| of))
+    });
+    assert!(done.answers > 2, "{done:?}");
+}
+
+#[test]
+fn records_of_files() {
+    // A device, a note and a record, of the layout that the store's module tells.
+    let mut whole = b"airtfile".to_vec();
+    for count in [1_u32, 1, 1, 1] {
+        whole.extend(count.to_le_bytes());
+    }
+    for word in [7_u64, 0xef53, 1] {
+        whole.extend(word.to_le_bytes());
+    }
+    whole.extend(3_u32.to_le_bytes());
+    whole.extend(b"elf");
+    whole.extend([5; 88]);
+    let empty = [b"airtfile".as_slice(), &1_u32.to_le_bytes(), &[0; 12]].concat();
+    let seeds = [whole, empty];
+    let words = ["\u{7f}\u{7f}\u{7f}\u{7f}", "\0\0\0\0"];
+    let done = fuzz("file-records", &seeds, &words, |input| {
+        let sum = airtight_image::Digest::of(input).to_bytes();
+        let told = Contents::parse([input, &sum].concat());
+        if let Ok(contents) = &told {
+            assert!(contents.len() * 88 <= input.len());
+        }
+        answer(told.map(|contents| contents.len()))
     });
     assert!(done.answers > 3, "{done:?}");
 }

@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 
 /// The text of a path, in full.
 pub(crate) fn shown(path: &Path) -> String {
+    match path.to_str() {
+        Some(text) if !text.contains('\\') => return text.to_owned(),
+        Some(_) | None => {}
+    }
     let mut text = String::with_capacity(path.as_os_str().len());
     for chunk in path.as_os_str().as_bytes().utf8_chunks() {
         text.push_str(&chunk.valid().replace('\\', "\\\\"));

@@ -1,6 +1,7 @@
 //! A ledger of what was just built, on what the base's ledger says.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
 use airtight_image::DiffId;
 
@@ -58,18 +59,7 @@ impl Ledger {
             ledger.push(layer);
         }
         for (name, diff_id, entries) in layers {
-            let mut files: BTreeMap<String, BTreeMap<String, u32>> = BTreeMap::new();
-            for (path, entry) in entries.iter() {
-                let (Some(parent), Some(name)) = (path.parent(), path.name()) else {
-                    continue;
-                };
-                let reason = Because::of(&entry.origin, &shown(path.as_path()));
-                let number = numbered.of(reason);
-                files
-                    .entry(shown(parent.as_path()))
-                    .or_default()
-                    .insert(shown(name.as_ref()), number);
-            }
+            let files = files_of(entries, &mut numbered);
             ledger.push(LayerLedger {
                 diff_id: diff_id.clone(),
                 files,
@@ -97,7 +87,54 @@ impl Ledger {
     }
 }
 
+/// The reasons of a layer's files. Entries are sorted, so that most have the directory and the reason of the one before.
+fn files_of(entries: &Entries, numbered: &mut Numbered) -> BTreeMap<String, BTreeMap<String, u32>> {
+    let mut files: BTreeMap<String, BTreeMap<String, u32>> = BTreeMap::new();
+    let mut directory: Option<(&Path, Vec<(String, u32)>)> = None;
+    let mut flush = |directory: Option<(&Path, Vec<(String, u32)>)>| {
+        if let Some((path, names)) = directory {
+            files.entry(shown(path)).or_default().extend(names);
+        }
+    };
+    let mut last: Option<(Because, u32)> = None;
+    for (path, entry) in entries.iter() {
+        let path = path.as_path();
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            continue;
+        };
+        let text = shown(path);
+        let number = match &last {
+            Some((because, number)) if because.is_of(&entry.origin, &text) => *number,
+            Some(_) | None => {
+                let because = Because::of(&entry.origin, &text);
+                let number = numbered.of(because.clone());
+                last = Some((because, number));
+                number
+            }
+        };
+        let name = (shown(name.as_ref()), number);
+        match &mut directory {
+            Some((of, names)) if *of == parent => names.push(name),
+            Some(_) | None => flush(directory.replace((parent, vec![name]))),
+        }
+    }
+    flush(directory);
+    files
+}
+
 impl Because {
+    /// Whether it is what [`Because::of`] would say, where that is cheap to tell: of a copied tree.
+    fn is_of(&self, origin: &Origin, path: &str) -> bool {
+        let Reason::Declared { source } = &origin.reason else {
+            return false;
+        };
+        let (from, to) = without_common_end(source, path);
+        self.kind == ReasonKind::Declared
+            && self.key == *origin.key
+            && self.from.as_deref() == Some(from)
+            && self.to.as_deref() == Some(to)
+    }
+
     /// Why what lies at `path` is there.
     pub(crate) fn of(origin: &Origin, path: &str) -> Self {
         let mut because = Self {
@@ -119,7 +156,7 @@ impl Because {
             Reason::Declared { source } => {
                 let (from, to) = without_common_end(source, path);
                 because.kind = ReasonKind::Declared;
-                (because.from, because.to) = (Some(from), Some(to));
+                (because.from, because.to) = (Some(from.to_owned()), Some(to.to_owned()));
             }
             Reason::Package {
                 package,
@@ -147,7 +184,7 @@ impl Because {
                 because.generator = text(generator);
                 if let Some(source) = source {
                     let (from, to) = without_common_end(source, path);
-                    (because.from, because.to) = (Some(from), Some(to));
+                    (because.from, because.to) = (Some(from.to_owned()), Some(to.to_owned()));
                 }
             }
             // Whatever it leads to is beside it in the ledger.
@@ -158,7 +195,7 @@ impl Because {
 }
 
 /// Both without the names at their ends that they share: all files of one copied tree have the same two beginnings, and so one reason.
-fn without_common_end(source: &str, path: &str) -> (String, String) {
+fn without_common_end<'a>(source: &'a str, path: &'a str) -> (&'a str, &'a str) {
     let (mut from, mut to) = (source, path);
     loop {
         let last = |text: &'_ str| text.rfind('/').map_or(0, |slash| slash + 1);
@@ -169,7 +206,7 @@ fn without_common_end(source: &str, path: &str) -> (String, String) {
         from = above(from);
         to = above(to);
     }
-    (from.to_owned(), to.to_owned())
+    (from, to)
 }
 
 /// The directory of a path; of one name, nothing.

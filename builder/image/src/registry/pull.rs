@@ -109,7 +109,7 @@ impl Pull<'_> {
             let known = entry
                 .platform
                 .as_ref()
-                .is_some_and(|platform| platform.os() != "unknown");
+                .is_none_or(|platform| platform.os() != "unknown");
             if known {
                 check(&child, from)?;
                 self.image(&child, &Platforms::All)?;

@@ -36,6 +36,15 @@ pub struct PlatformImage {
     pub descriptor: Descriptor,
 }
 
+impl PlatformImage {
+    /// Whether it is an image by the index's own word: what is for an unknown platform is an attestation or the like.
+    pub(crate) fn is_image(&self) -> bool {
+        self.platform
+            .as_ref()
+            .is_none_or(|platform| platform.os() != "unknown")
+    }
+}
+
 /// What one or several images need.
 #[derive(Debug, Default)]
 pub(crate) struct Needs {
@@ -120,17 +129,18 @@ impl Store {
     /// # Errors
     /// A name or tag that is not there, no image for that platform, or what [`Store::import`] says.
     pub fn resolve_for(&self, image: &ImageRef, platform: Option<&Platform>) -> Result<Digest> {
-        let root = match image {
-            ImageRef::Layout { path, tag } => {
-                return self.import_layout(path, tag.as_deref(), platform);
+        match image {
+            ImageRef::Layout { path, tag } => self.import_layout(path, tag.as_deref(), platform),
+            ImageRef::Digest(digest) => self.choose(digest, platform, digest),
+            ImageRef::Name(name) => {
+                let root = self.named(name)?;
+                // As at every launch: one image, as it is.
+                if platform.is_none() && is_manifest(root.media_type()) {
+                    return Ok(root.digest().clone());
+                }
+                self.choose(root.digest(), platform, name)
             }
-            ImageRef::Name(_) | ImageRef::Digest(_) => self.named(image)?,
-        };
-        let shown = match image {
-            ImageRef::Name(name) => name.to_string(),
-            ImageRef::Digest(_) | ImageRef::Layout { .. } => root.to_string(),
-        };
-        self.choose(&root, platform, shown)
+        }
     }
 
     /// What a user wrote, whole: the index, where there is one. A layout is imported first, without a name.
@@ -140,7 +150,8 @@ impl Store {
     pub fn resolve_root(&self, image: &ImageRef) -> Result<Root> {
         let digest = match image {
             ImageRef::Layout { path, tag } => self.import_layout_whole(path, tag.as_deref())?,
-            ImageRef::Name(_) | ImageRef::Digest(_) => self.named(image)?,
+            ImageRef::Name(name) => self.named(name)?.digest().clone(),
+            ImageRef::Digest(digest) => digest.clone(),
         };
         self.root(&digest)
     }
@@ -164,6 +175,7 @@ impl Store {
                 [] if !root.is_index() => vec![root.descriptor],
                 images => images
                     .iter()
+                    .filter(|image| image.is_image())
                     .map(|image| image.descriptor.clone())
                     .collect(),
             };

@@ -94,21 +94,13 @@ impl Store {
         self.resolve_for(image, None)
     }
 
-    /// What is called so: a manifest or an index.
-    pub(super) fn named(&self, image: &ImageRef) -> Result<Digest> {
-        match image {
-            ImageRef::Digest(digest) => Ok(digest.clone()),
-            ImageRef::Name(name) => self
-                .read_name(&self.path("refs").join(name.file_name()))
-                .map(|found| found.digest().clone())
-                .map_err(|error| match error {
-                    Error::Io { error, .. } if error.kind() == io::ErrorKind::NotFound => {
-                        unknown(name)
-                    }
-                    other @ (Error::Io { .. } | Error::Sys { .. } | Error::Refused { .. }) => other,
-                }),
-            ImageRef::Layout { path, tag } => self.import_layout_whole(path, tag.as_deref()),
-        }
+    /// What a name stands for: a manifest or an index.
+    pub(super) fn named(&self, name: &Reference) -> Result<Descriptor> {
+        self.read_name(&self.path("refs").join(name.file_name()))
+            .map_err(|error| match error {
+                Error::Io { error, .. } if error.kind() == io::ErrorKind::NotFound => unknown(name),
+                other @ (Error::Io { .. } | Error::Sys { .. } | Error::Refused { .. }) => other,
+            })
     }
 
     /// All images that have a name, sorted; a damaged one is in [`Store::damaged`].

@@ -21,6 +21,7 @@ use crate::image::{MAX_DOCUMENT, check_count, is_index, is_manifest, parse_index
 use crate::layer::{Limits, unpack};
 use crate::platform::Platform;
 use crate::reference::Reference;
+use crate::registry::Document;
 use crate::store::{Capped, Listed, Store, open_regular, regular};
 
 /// Of an archive before it is looked into.
@@ -214,6 +215,17 @@ impl Store {
         Ok(root.digest().clone())
     }
 
+    /// What an index names that is no image, such as an attestation: kept as it is, never looked into.
+    fn take_foreign(&self, layout: &Layout<'_>, manifest: &Descriptor) -> Result<()> {
+        manifest.at_most(MAX_DOCUMENT)?;
+        layout.copy(self, manifest)?;
+        let bytes = self.read_blob(manifest, MAX_DOCUMENT)?;
+        for blob in Document::stored(bytes, manifest.digest())?.blobs() {
+            layout.copy(self, &blob)?;
+        }
+        Ok(())
+    }
+
     /// An image, or an index with all that it names; those manifests and itself.
     fn take_whole(&self, layout: &Layout<'_>, root: &Descriptor) -> Result<Vec<Descriptor>> {
         if !is_index(root.media_type()) {
@@ -224,7 +236,11 @@ impl Store {
         layout.copy(self, root)?;
         let mut taken = Vec::new();
         for image in self.root(root.digest())?.images {
-            self.take(layout, &image.descriptor, false)?;
+            if image.is_image() {
+                self.take(layout, &image.descriptor, false)?;
+            } else {
+                self.take_foreign(layout, &image.descriptor)?;
+            }
             taken.push(image.descriptor);
         }
         if taken.is_empty() {

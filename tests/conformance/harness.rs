@@ -302,9 +302,8 @@ impl Place {
 
     /// A bundle with a root of its own, whose config `edit` changes. Nothing is created yet.
     pub(crate) fn container(&self, edit: impl FnOnce(&mut Value)) -> Container<'_> {
-        let id = unique();
-        let bundle = self.path(&id);
-        let rootfs = bundle.join("rootfs");
+        let container = self.bundle(edit);
+        let rootfs = container.rootfs("");
         for sub in ["bin", "proc", "dev", "sys", "tmp", "etc"] {
             fs::create_dir_all(rootfs.join(sub)).unwrap();
         }
@@ -313,6 +312,14 @@ impl Place {
             symlink("busybox", rootfs.join("bin").join(applet)).unwrap();
         }
         fs::set_permissions(rootfs.join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
+        container
+    }
+
+    /// A bundle whose root is said by `edit`.
+    pub(crate) fn bundle(&self, edit: impl FnOnce(&mut Value)) -> Container<'_> {
+        let id = unique();
+        let bundle = self.path(&id);
+        fs::create_dir(&bundle).unwrap();
         let mut config = base(&id);
         edit(&mut config);
         let container = Container {

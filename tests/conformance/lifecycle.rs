@@ -308,6 +308,20 @@ fn privileged_delete_refuses_what_is_not_stopped() {
 }
 
 #[test]
+fn privileged_delete_waits_for_what_was_killed() {
+    must("callers kill a container and delete it: that its process takes a moment to end is no error")
+        .differs("runc", "refuses one that has not ended yet")
+        .differs("crun", "likewise")
+        .holds(|place| {
+            for _ in 0..15 {
+                let container = place.container(sleeps).started();
+                assert_eq!(container.kill("KILL").code, Some(0));
+                container.ok("delete", &[]);
+            }
+        });
+}
+
+#[test]
 fn privileged_delete_refuses_a_created_one() {
     must("runtime.md: attempting to delete a container that is not stopped MUST generate an error: a created one too")
         .differs("runc", "takes a created one away without --force")

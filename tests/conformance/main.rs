@@ -13,6 +13,7 @@
 
 mod airtight;
 mod cgroups;
+mod containerd;
 mod devices;
 mod exec;
 mod harness;
@@ -24,5 +25,6 @@ mod mounts;
 mod namespaces;
 mod own_file;
 mod process;
+mod scale;
 mod schema;
 mod seccomp;

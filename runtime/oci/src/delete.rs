@@ -19,6 +19,9 @@ use crate::state::{Home, Root, Status};
 /// For whoever works on the container: a `create` is done in milliseconds unless a hook takes its time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// For a process that was killed.
+const A_MOMENT: Duration = Duration::from_millis(100);
+
 pub(crate) fn delete(global: &Global, id: &str, force: bool) -> Result<(), Failure> {
     let home = match Root::find(global.root.as_deref())?.home(id) {
         Err(Failure::NotThere) if force => return Ok(()),
@@ -35,6 +38,7 @@ pub(crate) fn delete(global: &Global, id: &str, force: bool) -> Result<(), Failu
     match home.status(&record) {
         Status::Stopped => {}
         _ if force => kill_all(&record)?,
+        Status::Running if ends_soon(&record)? => {}
         status => {
             return Err(Failure::NotStopped {
                 id: id.to_owned(),
@@ -118,6 +122,15 @@ fn kill_all(record: &Record) -> Result<(), Failure> {
         Ok(())
     } else {
         Err(Failure::said("container init still running"))
+    }
+}
+
+/// Whoever killed it a moment ago need not ask again: a process takes some time to end.
+fn ends_soon(record: &Record) -> Result<bool, Failure> {
+    let pidfd = record.process.map(open).transpose()?.flatten();
+    match pidfd {
+        Some(pidfd) => Ok(poll(&mut [Watch::readable(pidfd.as_fd())], Some(A_MOMENT))?),
+        None => Ok(true),
     }
 }
 

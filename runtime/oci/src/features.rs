@@ -16,7 +16,7 @@ pub(crate) fn features() -> Value {
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": &CAPABILITIES[..],
-            // Limits of the rdma controller are v1's and v2's; scopes need a systemd, and are asked of it where there is one.
+            // Limits of the rdma controller are v1's and v2's. No systemd is asked for a scope: `--systemd-cgroup` takes its names, and makes the directories.
             "cgroup": { "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true },
             "seccomp": seccomp::features(&airtight_sandbox::seccomp::supported_flags()),
             "apparmor": { "enabled": true },

@@ -343,6 +343,49 @@ mod tests {
         assert_eq!(Record::from_lines("{\"document\":{}}\n"), None);
     }
 
+    /// Whoever can write the state directory is the caller or root; a file that was cut or damaged is still no more than an error.
+    #[test]
+    fn no_state_is_more_than_an_error() {
+        let line = r#"{"document":{"ociVersion":"1.2.0","id":"c","bundle":"/b","annotations":{"k":"v"}},"rootfs":"/r","created":"t","startable":true,"ownPidNamespace":true,"startHooks":false,"poststart":[],"poststop":[{"path":"/h","args":["h"],"env":["A=b"],"timeout":3}],"groups":[["cpu","/m","a/b"]],"compat":true}"#;
+        let confined = line.replace(
+            r#""compat":true"#,
+            r#""accepted":["landlock"],"narrow":true,"profile":"jit""#,
+        );
+        let process = Process {
+            pid: 7,
+            start_time: 9,
+        };
+        let seeds = [
+            format!("{line}\n"),
+            format!("{confined}\n{}", process.to_line()),
+        ];
+        let words = [
+            "\n",
+            "null",
+            "-1",
+            "[[",
+            "\"compat\":false,",
+            "1e400",
+            "../",
+            "{}",
+        ];
+        airtight_fuzz::fuzz("state", &seeds, &words, |input| {
+            let text = String::from_utf8_lossy(input);
+            match Record::from_lines(&text) {
+                // What was read is written the same.
+                Some(record) => {
+                    let mut again = record.to_line();
+                    if let Some(process) = record.process {
+                        again.push_str(&process.to_line());
+                    }
+                    assert_eq!(Record::from_lines(&again), Some(record));
+                    airtight_fuzz::TAKEN.to_owned()
+                }
+                None => "no state".to_owned(),
+            }
+        });
+    }
+
     #[test]
     fn a_process_is_known_by_its_start() {
         let own = Process::of(i32::try_from(std::process::id()).unwrap()).unwrap();

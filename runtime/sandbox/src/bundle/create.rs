@@ -10,7 +10,7 @@ use airtight_sys::{SysError, namespace, process, signal, socket};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-use super::{BundleContext, Console, filter, run_hooks};
+use super::{BundleContext, Console, Place, filter, run_hooks};
 use crate::audit::Sink;
 use crate::error::Cause;
 use crate::parent::{Parent, Process};
@@ -220,7 +220,7 @@ impl Launched<'_> {
         run_hooks(
             &self.parent.bundle.hooks,
             &state.to_string(),
-            Some(&document.bundle),
+            Place::Host(Some(&document.bundle)),
         )
         .map_err(LaunchError::Hook)
     }

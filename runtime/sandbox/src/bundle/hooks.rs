@@ -16,25 +16,34 @@ use std::os::fd::AsFd as _;
 const MOST_SHOWN: u64 = 4096;
 
 /// Runs them in order; the first that fails ends it, and the message says which.
-pub(crate) fn run_hooks(
-    hooks: &[Hook],
-    state: &str,
-    directory: Option<&Path>,
-) -> Result<(), String> {
-    for (at, hook) in hooks.iter().enumerate() {
-        run_hook(hook, state, directory)
-            .map_err(|why| format!("error running hook #{at}: {why}"))?;
+pub(crate) fn run_hooks(hooks: &[Hook], state: &str, at: Place<'_>) -> Result<(), String> {
+    for (number, hook) in hooks.iter().enumerate() {
+        run(hook, state, at).map_err(|why| format!("error running hook #{number}: {why}"))?;
     }
     Ok(())
 }
 
-/// Runs one hook and waits for its end.
+/// Where a hook runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place<'a> {
+    /// As a program of the host, in this directory.
+    Host(Option<&'a Path>),
+    /// In the container's root, as a program of the image, with this environment where it has none of its own: what is in the runtime's is nothing to
+    /// tell it.
+    Container(&'a [String]),
+}
+
+/// Runs one hook of the host's and waits for its end.
 ///
 /// Its streams are files in memory: a hook that does not read, or leaves a child behind that holds its output open, keeps nobody waiting.
 ///
 /// # Errors
 /// What went wrong, in words: it cannot be executed, it ended with another code than 0, its time was up (it is killed then).
 pub fn run_hook(hook: &Hook, state: &str, directory: Option<&Path>) -> Result<(), String> {
+    run(hook, state, Place::Host(directory))
+}
+
+fn run(hook: &Hook, state: &str, at: Place<'_>) -> Result<(), String> {
     let memory = |name, content: &str| {
         process::memory_file(name, content.as_bytes()).map_err(|error| error.to_string())
     };
@@ -44,13 +53,18 @@ pub fn run_hook(hook: &Hook, state: &str, directory: Option<&Path>) -> Result<()
     if let Some((name, rest)) = hook.args.split_first() {
         command.arg0(name).args(rest);
     }
-    if let Some(directory) = directory {
+    if let Place::Host(Some(directory)) = at {
         command.current_dir(directory);
     }
-    // A hook without `env` has the runtime's, as callers that rely on PATH expect.
-    if !hook.env.is_empty() {
+    // A hook of the host without `env` has the runtime's, as callers that rely on PATH expect.
+    let env = match at {
+        Place::Container(env) if hook.env.is_empty() => Some(env),
+        Place::Host(_) if hook.env.is_empty() => None,
+        Place::Host(_) | Place::Container(_) => Some(&hook.env[..]),
+    };
+    if let Some(env) = env {
         command.env_clear();
-        command.envs(hook.env.iter().filter_map(|entry| entry.split_once('=')));
+        command.envs(env.iter().filter_map(|entry| entry.split_once('=')));
     }
     command
         .stdin(Stdio::from(memory(c"hook-state", state)?))
@@ -157,7 +171,7 @@ mod tests {
                 Err("error running hook #0: hook ran past specified timeout of 0.0s"),
             ),
         ] {
-            let ran = run_hooks(&[hook(script, timeout)], "{}", None);
+            let ran = run_hooks(&[hook(script, timeout)], "{}", Place::Host(None));
             assert_eq!(ran, want.map_err(str::to_owned), "{name}");
         }
         let missing = Hook {

@@ -26,7 +26,7 @@ use crate::{LaunchContext, LaunchError};
 pub use create::{Created, create, run};
 pub use facts::{compat_facts, own_ids, process_facts};
 pub use hooks::run_hook;
-pub(crate) use hooks::run_hooks;
+pub(crate) use hooks::{Place, run_hooks};
 pub(crate) use namespaces::join_all;
 pub use own_file::run_from_fixed_file;
 pub use start::{StartError, start};

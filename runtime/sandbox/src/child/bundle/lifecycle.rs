@@ -11,7 +11,7 @@ use airtight_sys::{SysError, directory, process};
 use nix::errno::Errno;
 
 use super::super::{Child, Failure, Result, exec};
-use crate::bundle::{BundleContext, run_hooks};
+use crate::bundle::{BundleContext, Place, run_hooks};
 use crate::rendezvous::{self, Message, Word};
 
 impl Child<'_> {
@@ -46,13 +46,23 @@ impl Child<'_> {
     pub(in crate::child) fn container_hooks(&mut self, hooks: &[Hook]) -> Result<()> {
         let pid = self.host_pid()?;
         // Hooks of before the root changes, or those right before the program.
-        let status = if self.rootfs.is_some() {
-            "creating"
+        let (status, place) = if self.rootfs.is_some() {
+            ("creating", Place::Host(None))
         } else {
-            "created"
+            ("created", Place::Container(self.environment()))
         };
         let state = self.context()?.document.json(status, Some(pid));
-        run_hooks(hooks, &state.to_string(), None).map_err(Failure::Said)
+        run_hooks(hooks, &state.to_string(), place).map_err(Failure::Said)
+    }
+
+    /// Of the program to be.
+    fn environment(&self) -> &[String] {
+        let mut steps = self.inputs.plan.child.iter();
+        let env = steps.find_map(|step| match step {
+            ChildStep::Exec { env, .. } => Some(&env[..]),
+            _ => None,
+        });
+        env.unwrap_or_default()
     }
 
     /// What execve(2) will say of a missing program is said before `create` returns.

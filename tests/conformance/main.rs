@@ -16,6 +16,7 @@ mod cgroups;
 mod containerd;
 mod devices;
 mod exec;
+mod games;
 mod harness;
 mod hooks;
 mod hostile;

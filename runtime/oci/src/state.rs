@@ -88,7 +88,8 @@ impl Root {
         let home = Home {
             dir: self.0.join(id),
         };
-        if home.dir.is_dir() {
+        // A link is none of ours, wherever it leads.
+        if fs::symlink_metadata(&home.dir).is_ok_and(|found| found.is_dir()) {
             Ok(home)
         } else {
             Err(Failure::NotThere)

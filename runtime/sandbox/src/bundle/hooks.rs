@@ -65,6 +65,9 @@ fn run(hook: &Hook, state: &str, at: Place<'_>) -> Result<(), String> {
     if let Some(env) = env {
         command.env_clear();
         command.envs(env.iter().filter_map(|entry| entry.split_once('=')));
+    } else {
+        // Of this process, not of a runtime that the hook may call.
+        command.env_remove(super::own_file::MARK);
     }
     command
         .stdin(Stdio::from(memory(c"hook-state", state)?))

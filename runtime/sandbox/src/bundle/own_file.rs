@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 /// In the environment of the second one. What it claims is checked.
-const MARK: &str = "AIRTIGHT_FIXED_FILE";
+pub(super) const MARK: &str = "AIRTIGHT_FIXED_FILE";
 
 /// This is the second one.
 pub(super) fn is_fixed() -> bool {

@@ -202,6 +202,13 @@ fn unique() -> String {
     format!("t{}-{number}", std::process::id())
 }
 
+/// Copied by another process: a descriptor of ours that writes to the program would be open for a moment in what other tests start, and the program busy (ETXTBSY).
+pub(crate) fn copy_program(from: impl AsRef<Path>, to: impl AsRef<Path>) {
+    let mut cp = Command::new("cp");
+    cp.arg("--").arg(from.as_ref()).arg(to.as_ref());
+    assert!(cp.status().unwrap().success(), "{cp:?}");
+}
+
 impl Place {
     fn new(runtime: &'static Runtime) -> Self {
         let dir = tempfile::Builder::new()
@@ -234,7 +241,7 @@ impl Place {
         let found = PathBuf::from(String::from_utf8(found).unwrap().trim_end());
         let place = Self::new(self.runtime);
         let copy = place.path(found.file_name().unwrap());
-        fs::copy(found, &copy).unwrap();
+        copy_program(&found, &copy);
         let command = [&[copy.clone().into_os_string()], rest].concat();
         let runtime = Box::leak(Box::new(Runtime {
             name: self.runtime.name,
@@ -307,7 +314,7 @@ impl Place {
         for sub in ["bin", "proc", "dev", "sys", "tmp", "etc"] {
             fs::create_dir_all(rootfs.join(sub)).unwrap();
         }
-        fs::copy(BUSYBOX, rootfs.join("bin/busybox")).unwrap();
+        copy_program(BUSYBOX, rootfs.join("bin/busybox"));
         for applet in APPLETS {
             symlink("busybox", rootfs.join("bin").join(applet)).unwrap();
         }

@@ -10,7 +10,7 @@ use std::path::Path;
 use airtight_tests::{Ran, binary};
 use serde_json::{Value, json};
 
-use crate::harness::{Container, Place, add, must};
+use crate::harness::{Container, Place, add, copy_program, must};
 
 /// What the thief spares: without it the cases could not go on.
 const SPARED: &str = "/bin/busybox";
@@ -43,7 +43,7 @@ fn thief(place: &Place, edit: impl FnOnce(&mut Value)) -> Container<'_> {
 
 /// The programs that lead back to whoever executes them.
 fn arm(container: &Container<'_>) {
-    fs::copy(binary("airtight-prober"), container.rootfs("bin/prober")).unwrap();
+    copy_program(binary("airtight-prober"), container.rootfs("bin/prober"));
     symlink("/proc/self/exe", container.rootfs("bin/link")).unwrap();
     for (name, text) in [
         ("script", "#!/proc/self/exe\n"),
@@ -93,7 +93,7 @@ fn privileged_the_thief_is_a_good_one() {
     must("(the trap) a program of the host that a container runs is overwritten by it").holds(
         |place| {
             let victim = place.path("victim");
-            fs::copy(binary("airtight-prober"), &victim).unwrap();
+            copy_program(binary("airtight-prober"), &victim);
             let container = thief(place, |config| {
                 let bind = json!({ "destination": "/bin/victim", "type": "bind", "source": victim, "options": ["bind"] });
                 add(&mut config["mounts"], bind);

@@ -59,6 +59,13 @@ pub(crate) const AARCH64: Machine = Machine {
     ],
 };
 
+impl Machine {
+    /// The directories that a linker has built in, in its order.
+    pub(crate) fn search(self) -> impl Iterator<Item = &'static str> {
+        self.defaults.iter().copied()
+    }
+}
+
 /// The host's search path, read once for a build.
 #[derive(Clone, Debug)]
 pub(crate) struct Libraries {

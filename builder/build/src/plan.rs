@@ -96,6 +96,10 @@ pub(crate) fn plan(
                 resolver.close(asked, &format!("{key}.closure[{index}]"), &mut tree)?;
             }
         }
+        // Of all that is there by now, as `ldconfig` in a package's trigger would see it.
+        if !layer.packages.is_empty() {
+            packages::linker_cache::add(&format!("{key}.packages"), machine, &mut tree)?;
+        }
         tree.finish_layer();
     }
     check_entrypoint(spec, &tree, platform)?;

@@ -10,6 +10,7 @@ mod control;
 mod deb;
 pub mod hostile;
 mod index;
+pub(crate) mod linker_cache;
 mod obtain;
 mod openpgp;
 mod place;

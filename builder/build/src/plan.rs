@@ -28,6 +28,15 @@ fn host_machine() -> Machine {
     }
 }
 
+/// The linkers' rules of an image; none are known of other CPUs, whose images then have no cache.
+fn machine_of(platform: &Platform) -> Option<Machine> {
+    match platform.architecture() {
+        "amd64" => Some(X86_64),
+        "arm64" => Some(AARCH64),
+        _ => None,
+    }
+}
+
 /// A build takes libraries from its host, so for another CPU it takes none.
 fn check_platform(spec: &BuildSpec, platform: &Platform) -> Result<(), Problem> {
     if platform.os() != "linux" {
@@ -97,7 +106,9 @@ pub(crate) fn plan(
             }
         }
         // Of all that is there by now, as `ldconfig` in a package's trigger would see it.
-        if !layer.packages.is_empty() {
+        if !layer.packages.is_empty()
+            && let Some(machine) = machine_of(platform)
+        {
             packages::linker_cache::add(&format!("{key}.packages"), machine, &mut tree)?;
         }
         tree.finish_layer();

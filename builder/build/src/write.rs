@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use airtight_image::layer::{Form, LayerWriter};
+use airtight_image::layer::{Form, LayerWriter, Sealed};
 use airtight_image::{Identity, Store};
 
 use crate::build::{BuiltLayer, LayerState};
@@ -63,7 +63,7 @@ pub(crate) fn write_layer(
 ) -> Result<Written, WriteError> {
     let mut blob = store.put_blob()?;
     let mut layer = LayerWriter::new(&mut blob, form)?;
-    let mut contents = Vec::new();
+    let mut steady = Vec::new();
     for (path, entry) in entries.iter() {
         let place = path.relative();
         match &entry.kind {
@@ -75,9 +75,10 @@ pub(crate) fn write_layer(
                 executable,
             } => {
                 let mode = if *executable { PROGRAM_MODE } else { FILE_MODE };
-                let (digest, steady) = match content {
+                let still = match content {
                     Content::Generated(bytes) => {
-                        (layer.file(place, mode, *length, bytes.as_ref())?, true)
+                        layer.file(place, mode, *length, bytes.as_ref())?;
+                        true
                     }
                     Content::Host(source) => {
                         let mut reader = Exact::open(source, *length)
@@ -87,17 +88,23 @@ pub(crate) fn write_layer(
                         let identity = reader
                             .finish()
                             .map_err(|err| unreadable(source.path(), &err, entry))?;
-                        (written?, identity == *source.identity())
+                        written?;
+                        identity == *source.identity()
                     }
                 };
-                contents.push(Held {
-                    digest: digest.to_bytes(),
-                    steady,
-                });
+                steady.push(still);
             }
         }
     }
-    let (diff_id, uncompressed) = layer.finish()?;
+    let Sealed {
+        diff_id,
+        uncompressed,
+        contents,
+    } = layer.finish()?;
+    let contents = contents.into_iter().zip(steady);
+    let contents = contents
+        .map(|(digest, steady)| Held { digest, steady })
+        .collect();
     let (digest, size) = blob.commit()?;
     let layer = BuiltLayer {
         name: name.to_owned(),

@@ -108,15 +108,12 @@ fn written(compression: Compression, workers: usize) -> (Vec<u8>, String) {
                     0o444
                 };
                 let length = content.len() as u64;
-                layer
-                    .file(path, mode, length, content.as_slice())
-                    .map(drop)
-                    .unwrap();
+                layer.file(path, mode, length, content.as_slice()).unwrap();
             }
         }
     }
-    let (diff, _) = layer.finish().unwrap();
-    (bytes, diff.to_string())
+    let diff = layer.finish().unwrap().diff_id.to_string();
+    (bytes, diff)
 }
 
 #[test]

@@ -102,8 +102,11 @@ impl Header {
 
     /// So many digits; the zero byte that ends them is there.
     fn octal(&mut self, at: usize, digits: usize, value: u64) {
-        let text = format!("{value:0digits$o}");
-        self.field(at, text.as_bytes());
+        let mut left = value;
+        for byte in self.0[at..at + digits].iter_mut().rev() {
+            *byte = b'0' + (left & 7).to_le_bytes()[0];
+            left >>= 3;
+        }
     }
 
     /// Whether it fits: whole, or cut at the first slash that leaves both parts short enough.

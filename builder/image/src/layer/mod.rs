@@ -17,7 +17,7 @@ pub use listing::list;
 pub use listing::{Member, MemberKind};
 pub use proof::Proof;
 pub use unpack::{Limits, Unpacked, unpack};
-pub use write::{Form, LayerWriter};
+pub use write::{Form, LayerWriter, Sealed};
 
 /// The number of what a build file's `format` says of a layer's bytes: the same entries, epoch and compression give the same bytes for as long as it stays.
 pub const FORMAT: u32 = 1;

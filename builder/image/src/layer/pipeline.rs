@@ -39,6 +39,32 @@ pub(super) struct Pipeline<W: Write> {
     early: BTreeMap<u64, Done>,
     spare_in: Vec<Vec<u8>>,
     spare_out: Vec<Vec<u8>>,
+    /// Of each file, in the order that they were announced.
+    digests: Vec<[u8; 32]>,
+    /// Files that lie in this piece alone.
+    spans: Vec<Span>,
+}
+
+/// A file of one piece. Its digest is taken by whoever compresses that: the thread that reads has the archive's to take.
+struct Span {
+    /// Among the digests.
+    file: usize,
+    start: usize,
+    end: usize,
+}
+
+impl Span {
+    fn digest(&self, piece: &[u8]) -> (usize, [u8; 32]) {
+        let content = piece.get(self.start..self.end).unwrap_or_default();
+        (self.file, Sha256::digest(content).into())
+    }
+}
+
+/// What went through.
+pub(super) struct Sealed {
+    pub(super) diff_id: DiffId,
+    pub(super) length: u64,
+    pub(super) digests: Vec<[u8; 32]>,
 }
 
 impl<W: Write> Pipeline<W> {
@@ -64,6 +90,8 @@ impl<W: Write> Pipeline<W> {
             early: BTreeMap::new(),
             spare_in: Vec::new(),
             spare_out: Vec::new(),
+            digests: Vec::new(),
+            spans: Vec::new(),
         })
     }
 
@@ -71,6 +99,31 @@ impl<W: Write> Pipeline<W> {
     pub(super) fn room(&mut self) -> &mut [u8] {
         let end = self.start + self.compression.piece();
         &mut self.buffer[self.filled..end]
+    }
+
+    /// A file's content of this length comes next. `None` if its digest is taken here, else the number that it has in [`Pipeline::digest`].
+    pub(super) fn file(&mut self, length: u64) -> Option<usize> {
+        let file = self.digests.len();
+        self.digests.push([0; 32]);
+        let room = self.room().len();
+        match usize::try_from(length) {
+            Ok(length) if length <= room => {
+                self.spans.push(Span {
+                    file,
+                    start: self.filled,
+                    end: self.filled + length,
+                });
+                None
+            }
+            _ => Some(file),
+        }
+    }
+
+    /// Of a file that is too long for its piece.
+    pub(super) fn digest(&mut self, file: usize, digest: [u8; 32]) {
+        if let Some(slot) = self.digests.get_mut(file) {
+            *slot = digest;
+        }
     }
 
     /// The first `count` bytes of the room are part of the stream.
@@ -94,7 +147,7 @@ impl<W: Write> Pipeline<W> {
     }
 
     /// Ends the stream; `out` has all of it.
-    pub(super) fn finish(mut self) -> io::Result<(DiffId, u64)> {
+    pub(super) fn finish(mut self) -> io::Result<Sealed> {
         if self.filled > self.start {
             self.last_piece()?;
         }
@@ -103,7 +156,11 @@ impl<W: Write> Pipeline<W> {
         }
         self.frame.end(&mut self.out)?;
         self.out.flush()?;
-        Ok((DiffId(Digest::from_hasher(self.hasher)), self.length))
+        Ok(Sealed {
+            diff_id: DiffId(Digest::from_hasher(self.hasher)),
+            length: self.length,
+            digests: self.digests,
+        })
     }
 
     /// Sends the piece off, and begins the next with what it may reach into.
@@ -154,6 +211,7 @@ impl<W: Write> Pipeline<W> {
             start: self.start,
             end: self.filled,
             out: self.spare_out.pop().unwrap_or_default(),
+            spans: std::mem::take(&mut self.spans),
         });
         self.next_in += 1;
     }
@@ -168,12 +226,19 @@ impl<W: Write> Pipeline<W> {
         self.frame.piece(&sum);
         self.out.write_all(&out)?;
         self.spare_out.push(out);
+        for span in std::mem::take(&mut self.spans) {
+            let (file, digest) = span.digest(&self.buffer);
+            self.digest(file, digest);
+        }
         Ok(())
     }
 
     /// Waits for one piece, and writes what has its turn.
     fn collect(&mut self) -> io::Result<()> {
-        let done = self.workers.receive()?;
+        let mut done = self.workers.receive()?;
+        for (file, digest) in done.digests.drain(..) {
+            self.digest(file, digest);
+        }
         self.early.insert(done.number, done);
         while let Some(done) = self.early.remove(&self.next_out) {
             self.frame.piece(&done.sum);
@@ -193,6 +258,7 @@ struct Job {
     start: usize,
     end: usize,
     out: Vec<u8>,
+    spans: Vec<Span>,
 }
 
 struct Done {
@@ -200,6 +266,7 @@ struct Done {
     input: Vec<u8>,
     out: Vec<u8>,
     sum: Crc,
+    digests: Vec<(usize, [u8; 32])>,
 }
 
 #[derive(Default)]
@@ -318,10 +385,13 @@ fn work(shared: &Shared, sender: &Sender<io::Result<Done>>, compression: Compres
             start,
             end,
             mut out,
+            spans,
         } = job;
         out.clear();
         let sum = encoder.piece(input.get(..end).unwrap_or_default(), start, &mut out);
+        let digests = spans.iter().map(|span| span.digest(&input)).collect();
         let done = sum.map(|sum| Done {
+            digests,
             number,
             input,
             out,

@@ -30,5 +30,6 @@ pub mod signal;
 pub mod socket;
 pub mod springboard;
 pub mod terminal;
+pub mod writeback;
 
 pub use error::{Result, SysError};

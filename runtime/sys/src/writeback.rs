@@ -1,0 +1,23 @@
+//! When what was written goes to the disk.
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use nix::errno::Errno;
+
+use crate::error::{Result, SysError};
+
+/// Has the kernel begin to write these bytes of a file to its disk, and does not wait. It promises nothing: a later `fsync` has less left to do.
+///
+/// # Errors
+/// `sync_file_range(2)`'s: `ESPIPE` for what is no file, `ENOSYS` behind some filters.
+pub fn start_writeback(file: impl AsFd, offset: u64, length: u64) -> Result<()> {
+    let wrong = |errno| SysError::new("sync_file_range", format!("{offset}, {length}"), errno);
+    let (Ok(start), Ok(count)) = (i64::try_from(offset), i64::try_from(length)) else {
+        return Err(wrong(Errno::EINVAL));
+    };
+    let descriptor = file.as_fd().as_raw_fd();
+    // SAFETY: sync_file_range reads four integers and no memory; `file` is borrowed until it returns, so the descriptor is still that file's.
+    let done =
+        unsafe { libc::sync_file_range(descriptor, start, count, libc::SYNC_FILE_RANGE_WRITE) };
+    Errno::result(done).map(drop).map_err(wrong)
+}

@@ -11,6 +11,7 @@ mod ci;
 mod denial;
 mod endpoints;
 mod explain;
+mod format;
 mod hosts;
 mod images;
 mod kills;

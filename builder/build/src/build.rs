@@ -10,7 +10,7 @@ use airtight_image::layer::{Compression, Form};
 use airtight_image::registry::Report;
 use airtight_image::{Descriptor, DiffId, Digest, Image, Output, Platform, Reference, Store};
 
-use crate::cache::{Cache, RemoteCache};
+use crate::cache::{Asked, Cache, RemoteCache};
 use crate::document::{self, BaseDocuments, StoredLayer};
 use crate::entries::Entries;
 use crate::error::{BuildError, MAX_EPOCH, Problem, SpecError};
@@ -18,6 +18,7 @@ use crate::file::MAX_FILE;
 use crate::ledger::{LEDGER_TYPE, Ledger};
 use crate::lock::{self, LockChanges, LockMode, Outside, outside};
 use crate::packages::PackageOptions;
+use crate::plan::look;
 use crate::plan::plan;
 use crate::spec::{BuildSpec, MAX_LAYERS, parse};
 use crate::split::split;
@@ -142,7 +143,8 @@ pub fn build(request: &BuildRequest, store: &Store) -> Result<Built, BuildError>
     if epoch > MAX_EPOCH {
         return Err(BuildError::Epoch(epoch));
     }
-    let spec = parse(&read(file)?, file)?;
+    let text = read(file)?;
+    let spec = parse(&text, file)?;
     let context = directory(file);
     let form = Form {
         epoch,
@@ -153,10 +155,37 @@ pub fn build(request: &BuildRequest, store: &Store) -> Result<Built, BuildError>
     let Outside { base, packages } = outside(&spec, context, request, store)?;
     check_layers(spec.layers.len(), base.as_ref()).map_err(|problem| problem.in_file(file))?;
     let platform = request.platform();
+    let looked = look(&spec, context, &platform).map_err(|problem| problem.in_file(file))?;
+    let asked = Asked {
+        spec: &spec,
+        text: &text,
+        platform: &platform,
+        base: base.as_ref().map(|image| &image.digest),
+    };
+    let witness = cache.witness(&asked, &looked);
+    if let Some(built) = cache.outcome(witness.as_ref())? {
+        let image = finish(&spec, base.as_ref(), &built, (epoch, &platform), store)?;
+        if store
+            .attached(image.manifest.digest(), LEDGER_TYPE)?
+            .is_some()
+        {
+            (request.progress)(&Progress::Planned {
+                layers: built.len(),
+                entries: built.iter().map(|layer| layer.entries).sum(),
+            });
+            built
+                .iter()
+                .for_each(|layer| (request.progress)(&Progress::Layer(layer)));
+            return publish(request, &spec, store, (image, built, true), || {
+                cache.keep_all()
+            });
+        }
+        cache.forget();
+    }
     let trees = base
         .as_ref()
         .map_or(Ok(Vec::new()), |image| store.unpacked(image))?;
-    let layers = plan(&spec, context, trees, &packages, &platform)
+    let layers = plan(&spec, trees, &packages, &platform, looked)
         .map_err(|problem| problem.in_file(file))?;
     let layers =
         split_layers(layers, &spec, base.as_ref()).map_err(|problem| problem.in_file(file))?;
@@ -181,9 +210,23 @@ pub fn build(request: &BuildRequest, store: &Store) -> Result<Built, BuildError>
         &image,
         store,
     )?;
+    let layers = built.clone();
+    publish(request, &spec, store, (image, built, explained), || {
+        cache.keep(&layers, witness)
+    })
+}
+
+/// Names an image that is whole, and writes it where it is asked for; `keep` leaves to later builds what this one has learned.
+fn publish(
+    request: &BuildRequest,
+    spec: &BuildSpec,
+    store: &Store,
+    (image, built, explained): (Stored, Vec<BuiltLayer>, bool),
+    keep: impl FnOnce() -> airtight_image::Result<Option<Report>>,
+) -> Result<Built, BuildError> {
     let name = request.tag.clone().unwrap_or_else(|| spec.name.clone());
     store.tag(&name, &image.manifest)?;
-    let cached = cache.keep()?;
+    let cached = keep()?;
     for output in &request.outputs {
         store.export(image.manifest.digest(), Some(name.tag()), output)?;
         (request.progress)(&Progress::Exported(output));

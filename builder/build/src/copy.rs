@@ -9,31 +9,69 @@ use airtight_image::source::{ItemKind, ListError};
 use crate::entries::{Content, EntryKind, Origin};
 use crate::error::Problem;
 use crate::path::ImagePath;
-use crate::scan::scan;
+use crate::scan::{Listing, scan};
 use crate::source::{Root, Roots};
 use crate::spec::{Copy, CopyFrom};
 use crate::tree::Tree;
 
-/// Adds what one `copy` names.
-pub(crate) fn copy(asked: &Copy, key: &str, roots: &Roots, tree: &mut Tree) -> Result<(), Problem> {
-    let from_key = format!("{key}.from");
+/// What one `copy` names, as it was when it was looked at.
+pub(crate) struct Looked {
+    pub(crate) root: Root,
+    /// Below `root`, without links.
+    pub(crate) way: PathBuf,
+    /// On this host, for messages and the linker's rules.
+    named: PathBuf,
+    pub(crate) kind: ItemKind,
+    /// Of a directory, all that lies in it.
+    pub(crate) listings: Vec<Listing>,
+}
+
+/// Looks at what one `copy` names; no file is opened.
+pub(crate) fn look(asked: &Copy, key: &str, roots: &Roots) -> Result<Looked, Problem> {
     let Located {
         root,
         way,
         named,
         kind,
-    } = locate(&asked.from, &from_key, roots)?;
+    } = locate(&asked.from, &format!("{key}.from"), roots)?;
+    let listings = match kind {
+        ItemKind::Directory => scan(root, &way, &asked.exclude),
+        ItemKind::File(_) | ItemKind::Symlink(_) | ItemKind::Other(_) => Vec::new(),
+    };
+    Ok(Looked {
+        root: root.clone(),
+        way,
+        named,
+        kind,
+        listings,
+    })
+}
+
+/// Adds what one `copy` names.
+pub(crate) fn copy(
+    asked: &Copy,
+    key: &str,
+    looked: Looked,
+    tree: &mut Tree,
+) -> Result<(), Problem> {
+    let Looked {
+        root,
+        way,
+        named,
+        kind,
+        listings,
+    } = looked;
     let shown = match &asked.from {
         CopyFrom::Host(path) | CopyFrom::Context(path) => path,
     };
     let mut walk = Walk {
         key: key.into(),
         asked,
-        root,
+        root: &root,
         tree,
     };
     if kind == ItemKind::Directory {
-        return walk.directory(&way, &named, shown);
+        return walk.directory(&way, &named, shown, listings);
     }
     if !asked.exclude.is_empty() {
         let problem = format!("is for trees, and `{}` is a single file", shown.display());
@@ -128,11 +166,17 @@ struct Found<'a> {
 
 impl Walk<'_> {
     /// Adds the contents of the directory at `way`. The order of `readdir` does not show: entries are sorted by where they go.
-    fn directory(&mut self, way: &Path, named: &Path, shown: &Path) -> Result<(), Problem> {
+    fn directory(
+        &mut self,
+        way: &Path,
+        named: &Path,
+        shown: &Path,
+        listings: Vec<Listing>,
+    ) -> Result<(), Problem> {
         let origin = self.origin(shown);
         self.tree
             .add(&self.asked.to, EntryKind::Directory, &origin)?;
-        for listing in scan(self.root, way, &self.asked.exclude) {
+        for listing in listings {
             let below = listing.below;
             let (way, named, shown) = (join(way, &below), join(named, &below), join(shown, &below));
             let items = listing.items.map_err(|ListError { name, error }| {

@@ -6,6 +6,7 @@ use std::path::Path;
 use airtight_image::Platform;
 
 use crate::closure::Resolver;
+use crate::copy::Looked;
 use crate::elf;
 use crate::entries::{Content, Entries};
 use crate::error::Problem;
@@ -15,7 +16,7 @@ use crate::packages::{self, PackageLayer};
 use crate::path::ImagePath;
 use crate::settings::User;
 use crate::source::Roots;
-use crate::spec::BuildSpec;
+use crate::spec::{BuildSpec, Layer};
 use crate::tree::{Node, Tree};
 use crate::{copy, generate};
 
@@ -60,14 +61,12 @@ fn check_platform(spec: &BuildSpec, platform: &Platform) -> Result<(), Problem> 
     }
 }
 
-/// What each layer will hold, in order. `context` is the build file's directory, `base` the base's unpacked trees, lowest first, `packages` each layer's.
-pub(crate) fn plan(
+/// What the copies of each layer name. `context` is the build file's directory.
+pub(crate) fn look(
     spec: &BuildSpec,
     context: &Path,
-    base: Vec<std::path::PathBuf>,
-    packages: &[PackageLayer],
     platform: &Platform,
-) -> Result<Vec<Entries>, Problem> {
+) -> Result<Vec<Vec<Looked>>, Problem> {
     check_platform(spec, platform)?;
     let roots = Roots::open(context).map_err(|err| {
         let problem = format!("{} cannot be looked into: {err}", context.display());
@@ -77,19 +76,39 @@ pub(crate) fn plan(
             "make its directory readable for the user who builds",
         )
     })?;
+    let one = |(at, layer): (usize, &Layer)| {
+        let copies = layer.copy.iter().enumerate();
+        copies
+            .map(|(index, asked)| {
+                let key = format!("layer[{at}].copy[{index}]");
+                copy::look(&asked.for_platform(platform), &key, &roots)
+            })
+            .collect()
+    };
+    spec.layers.iter().enumerate().map(one).collect()
+}
+
+/// What each layer will hold, in order. `base` are the base's unpacked trees, lowest first, `packages` each layer's, `looked` what the copies of each name.
+pub(crate) fn plan(
+    spec: &BuildSpec,
+    base: Vec<std::path::PathBuf>,
+    packages: &[PackageLayer],
+    platform: &Platform,
+    looked: Vec<Vec<Looked>>,
+) -> Result<Vec<Entries>, Problem> {
     let mut tree = Tree::on(base);
     // Read only where it is asked for: most hosts have dozens of files under /etc/ld.so.conf.d.
     let closes = spec.layers.iter().any(|layer| !layer.closure.is_empty());
     let mut resolver = closes.then(|| Resolver::new(Libraries::of_host(host_machine())));
-    for (index, layer) in spec.layers.iter().enumerate() {
+    for ((index, layer), looked) in spec.layers.iter().enumerate().zip(looked) {
         let key = format!("layer[{index}]");
         // First: what the layer copies lies where the packages' links lead.
         if let Some(own) = packages.get(index) {
             packages::place(own, &spec.debian.slices, &mut tree)?;
         }
-        for (index, asked) in layer.copy.iter().enumerate() {
+        for ((index, asked), looked) in layer.copy.iter().enumerate().zip(looked) {
             let asked = asked.for_platform(platform);
-            copy::copy(&asked, &format!("{key}.copy[{index}]"), &roots, &mut tree)?;
+            copy::copy(&asked, &format!("{key}.copy[{index}]"), looked, &mut tree)?;
         }
         for (index, asked) in layer.generate.iter().enumerate() {
             generate::generate(
@@ -210,7 +229,9 @@ mod tests {
     fn planned(layer: &str) -> Result<Vec<String>, String> {
         let text = format!("format = 1\nname = \"a\"\n[[layer]]\nname = \"app\"\n{layer}");
         let spec = crate::parse(&text, "airtight.toml".as_ref()).unwrap();
-        let layers = plan(&spec, Path::new("/"), Vec::new(), &[], &Platform::host())
+        let platform = Platform::host();
+        let layers = look(&spec, Path::new("/"), &platform)
+            .and_then(|looked| plan(&spec, Vec::new(), &[], &platform, looked))
             .map_err(|problem| format!("{}: {}", problem.key, problem.problem))?;
         let line = |(path, entry): (&ImagePath, &crate::entries::Entry)| match &entry.kind {
             EntryKind::Directory => format!("{path}/"),

@@ -251,8 +251,10 @@ fn what_is_known_by_its_times_is_not_read() {
     }
     assert!(bytes < 64 << 10, "{bytes}");
     // What proves it is gone: everything is read, and found.
-    for path in bench.kept("files") {
-        fs::write(path, "damaged").unwrap();
+    for kind in ["files", "outcomes"] {
+        for path in bench.kept(kind) {
+            fs::write(path, "damaged").unwrap();
+        }
     }
     let (state, bytes) = read();
     assert_eq!(state, "c");
@@ -372,4 +374,77 @@ fn nothing_is_written_where_nothing_changed() {
     let before = kept();
     assert_eq!(bench.states("one"), "c");
     assert_eq!(kept(), before);
+}
+
+#[test]
+fn a_build_that_sees_the_same_plans_nothing_anew_and_sees_every_change() {
+    let bench = Bench::new();
+    let first = bench.built("one", true);
+    // Times prove something when they lie well before.
+    std::thread::sleep(Duration::from_millis(1100));
+    bench.states("one");
+    let known = bench.kept("outcomes");
+    if known.is_empty() {
+        // The file system of the tests proves nothing by its times.
+        return;
+    }
+    let again = bench.built("one", true);
+    assert_eq!(
+        (told(&again).as_str(), &again.digest),
+        ("ccc", &first.digest)
+    );
+    assert_eq!(again.explained, first.explained);
+    let change = |what: &str, done: &dyn Fn()| {
+        done();
+        let (with, without) = (bench.built("one", true), bench.built("one", false));
+        assert_eq!(with.digest, without.digest, "{what}");
+        assert_ne!(with.digest, first.digest, "{what}");
+    };
+    let path = bench.path("one/app/deep/7");
+    let text = fs::read_to_string(&path).unwrap();
+    change("a content of the same length, its time set back", &|| {
+        rewrite(&path, &text.replace('7', "8"));
+    });
+    fs::write(&path, &text).unwrap();
+    change("a new file", &|| {
+        fs::write(bench.path("one/app/new"), "x").unwrap()
+    });
+    fs::remove_file(bench.path("one/app/new")).unwrap();
+    change("a new directory", &|| {
+        fs::create_dir(bench.path("one/app/new")).unwrap()
+    });
+    fs::remove_dir(bench.path("one/app/new")).unwrap();
+    change("a new link", &|| {
+        std::os::unix::fs::symlink("7", bench.path("one/app/deep/link")).unwrap();
+    });
+    change("another link", &|| {
+        fs::remove_file(bench.path("one/app/deep/link")).unwrap();
+        std::os::unix::fs::symlink("8", bench.path("one/app/deep/link")).unwrap();
+    });
+    fs::remove_file(bench.path("one/app/deep/link")).unwrap();
+    change("a file that went", &|| fs::remove_file(&path).unwrap());
+    fs::write(&path, &text).unwrap();
+    let file = bench.path("one/airtight.toml");
+    change("another build file", &|| {
+        fs::write(&file, FILE.replace("/srv/lib", "/srv/other")).unwrap();
+    });
+    fs::write(&file, FILE).unwrap();
+    assert_eq!(bench.built("one", true).digest, first.digest);
+    // An outcome that is damaged, or whose layers are gone, is none.
+    std::thread::sleep(Duration::from_millis(1100));
+    bench.states("one");
+    bench
+        .kept("outcomes")
+        .iter()
+        .for_each(|path| fs::write(path, "x").unwrap());
+    assert_eq!(bench.built("one", true).digest, first.digest);
+    bench
+        .kept("layers")
+        .iter()
+        .for_each(|path| fs::write(path, "x").unwrap());
+    let built = bench.built("one", true);
+    assert_eq!(
+        (told(&built).as_str(), &built.digest),
+        ("bbb", &first.digest)
+    );
 }

@@ -30,5 +30,6 @@ pub use platform::Platform;
 pub use reference::{ImageRef, Output, Reference};
 pub use store::{
     BlobWriter, Contents, Device, GcReport, Identity, Known, LayerKey, LayerRecord, Lease, Listed,
-    NewContents, PlatformImage, Root, Store, VerifiedReader, VerifyReport, parse_layer_record,
+    NewContents, OutcomeLayer, PlatformImage, Root, Store, VerifiedReader, VerifyReport,
+    parse_layer_record, parse_outcome,
 };

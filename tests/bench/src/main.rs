@@ -3,7 +3,7 @@
 //! Run as root: the peers' containers and the private mount namespace need it. Only directories that this program made are used.
 //!
 //! ```text
-//! airtight-bench --bin DIR [--runs N] [--alive N] [--cpu N] [--out FILE] [start|verbs|build|packages|all]
+//! airtight-bench --bin DIR [--runs N] [--alive N] [--cpu N] [--out FILE] [start|verbs|build|rebuild|packages|all]
 //! ```
 
 #![forbid(unsafe_code)]
@@ -13,6 +13,7 @@ mod floor;
 mod lifecycle;
 mod packages;
 mod peers;
+mod rebuild;
 mod start;
 mod stats;
 
@@ -43,6 +44,7 @@ enum What {
     Start,
     Verbs,
     Build,
+    Rebuild,
     Packages,
     All,
 }
@@ -53,6 +55,7 @@ struct Report {
     start: Option<start::Table>,
     verbs: Option<lifecycle::Table>,
     build: Option<build::Table>,
+    rebuild: Option<rebuild::Table>,
     packages: Option<packages::Table>,
 }
 
@@ -102,6 +105,7 @@ fn parse(args: &[String]) -> Result<Options> {
             "start" => options.what = What::Start,
             "verbs" => options.what = What::Verbs,
             "build" => options.what = What::Build,
+            "rebuild" => options.what = What::Rebuild,
             "packages" => options.what = What::Packages,
             "all" => options.what = What::All,
             other => {
@@ -163,6 +167,10 @@ fn measure(options: &Options) -> Result<ExitCode> {
     let build = wanted(What::Build)
         .then(|| build::run(options, &work.path().join("build")))
         .transpose()?;
+    // Beside the programs: on a tmpfs, as the others have, times prove nothing and every file is read.
+    let rebuild = (matches!(options.what, What::Rebuild | What::All))
+        .then(|| rebuild::run(options, &options.bin.join("bench-rebuild")))
+        .transpose()?;
     // By name only: it downloads.
     let packages = (options.what == What::Packages)
         .then(|| packages::measure(options, &work.path().join("packages")))
@@ -174,6 +182,7 @@ fn measure(options: &Options) -> Result<ExitCode> {
         start,
         verbs,
         build,
+        rebuild,
         packages,
     };
     run(Command::new("umount").arg("-l").arg(work.path()))?;
@@ -186,6 +195,9 @@ fn measure(options: &Options) -> Result<ExitCode> {
         write!(out, "{table}")?;
     }
     if let Some(table) = &report.build {
+        write!(out, "{table}")?;
+    }
+    if let Some(table) = &report.rebuild {
         write!(out, "{table}")?;
     }
     if let Some(table) = &report.packages {

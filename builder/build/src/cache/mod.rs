@@ -5,21 +5,26 @@
 mod content;
 mod key;
 mod remote;
+mod witness;
 
 use std::collections::HashMap;
 use std::time::SystemTime;
 
 use airtight_image::layer::Form;
 use airtight_image::registry::{CachedLayer, Report};
-use airtight_image::{Contents, Device, Digest, Known, LayerKey, LayerRecord, NewContents, Store};
+use airtight_image::{
+    Contents, Device, Digest, Known, LayerKey, LayerRecord, NewContents, OutcomeLayer, Store,
+};
 
 use crate::build::{BuildRequest, BuiltLayer, LayerState};
+use crate::copy::Looked;
 use crate::entries::{Content, Entries, EntryKind};
 use crate::source::Source;
 use crate::write::{Held, WriteError, Written, write_layer};
 
 use remote::Remote;
 pub use remote::RemoteCache;
+pub(crate) use witness::{Asked, Witness};
 
 /// What one build knows of files and layers from earlier ones, and leaves to later ones.
 pub(crate) struct Cache<'a> {
@@ -30,7 +35,8 @@ pub(crate) struct Cache<'a> {
     used: bool,
     form: Form,
     started: SystemTime,
-    contents: Contents,
+    /// Read when a file is asked about.
+    contents: Option<Contents>,
     devices: HashMap<u64, Option<Device>>,
     /// What the files of each layer so far hold.
     held: Vec<(&'a Entries, Vec<Option<Held>>)>,
@@ -51,18 +57,13 @@ impl<'a> Cache<'a> {
         let started = SystemTime::now();
         let real = file.canonicalize().unwrap_or_else(|_| file.to_path_buf());
         let of = Digest::of(real.as_os_str().as_encoded_bytes());
-        let contents = if used {
-            store.contents(&of)
-        } else {
-            Contents::default()
-        };
         Self {
             store,
             of,
             used,
             form,
             started,
-            contents,
+            contents: None,
             devices: HashMap::new(),
             held: Vec::new(),
             read: false,
@@ -70,6 +71,52 @@ impl<'a> Cache<'a> {
             remote: Remote::new(store, &request.remote, request.progress),
             layers: Vec::new(),
         }
+    }
+
+    fn load(&mut self) {
+        if self.contents.is_none() {
+            self.contents = Some(if self.used {
+                self.store.contents(&self.of)
+            } else {
+                Contents::default()
+            });
+        }
+    }
+
+    /// What the plan is made from; `None` if it is made of more.
+    pub(crate) fn witness(&self, asked: &Asked<'_>, looked: &[Vec<Looked>]) -> Option<Witness> {
+        witness::witness(asked, &self.form, looked, self.started)
+    }
+
+    /// The layers of an earlier build of this file that saw the same.
+    pub(crate) fn outcome(
+        &mut self,
+        witness: Option<&Witness>,
+    ) -> airtight_image::Result<Option<Vec<BuiltLayer>>> {
+        let Some(witness) = witness.filter(|witness| self.used && witness.settled) else {
+            return Ok(None);
+        };
+        let Some(outcome) = self.store.outcome(&self.of, &witness.seen)? else {
+            return Ok(None);
+        };
+        let mut layers = Vec::with_capacity(outcome.len());
+        for (OutcomeLayer { name, of }, record) in outcome {
+            layers.push(built(&name, &record, &self.form, LayerState::Cached));
+            let layer = self.cached(of, record);
+            self.layers.push(layer);
+        }
+        Ok(Some(layers))
+    }
+
+    /// After [`Cache::outcome`]: what was kept of files holds still.
+    pub(crate) fn keep_all(self) -> airtight_image::Result<Option<Report>> {
+        self.store.used_contents(&self.of);
+        self.remote.keep(&self.layers)
+    }
+
+    /// Forgets what [`Cache::outcome`] gave, where it turned out to be of no use.
+    pub(crate) fn forget(&mut self) {
+        self.layers.clear();
     }
 
     /// The layer of `entries`: one that is there, or written now.
@@ -170,50 +217,75 @@ impl<'a> Cache<'a> {
     }
 
     fn known(&mut self, source: &Source) -> Option<Known> {
+        let identity = source.identity();
+        self.load();
         let Self {
             contents, devices, ..
         } = self;
-        let identity = source.identity();
-        contents.find(identity, || device(devices, source))
+        contents
+            .as_mut()?
+            .find(identity, || device(devices, source))
     }
 
     /// Keeps what was learned, and sends the layers where they are asked for. The image is whole by now, so nothing is lost if this is.
-    pub(crate) fn keep(mut self) -> airtight_image::Result<Option<Report>> {
-        let sent = self.remote.keep(&self.layers);
-        self.keep_contents()?;
-        sent
+    pub(crate) fn keep(
+        mut self,
+        built: &[BuiltLayer],
+        witness: Option<Witness>,
+    ) -> airtight_image::Result<Option<Report>> {
+        let proven = self.keep_contents()?;
+        match witness.filter(|witness| proven && witness.settled) {
+            Some(witness) => {
+                let layers = built.iter().zip(&self.layers);
+                let layers = layers.map(|(built, layer)| OutcomeLayer {
+                    name: built.name.clone(),
+                    of: layer.of.clone(),
+                });
+                let layers = layers.collect();
+                self.store.put_outcome(&self.of, &witness.seen, layers)?;
+            }
+            None => self.store.forget_outcome(&self.of),
+        }
+        self.remote.keep(&self.layers)
     }
 
-    fn keep_contents(&mut self) -> airtight_image::Result<()> {
+    /// Whether all of it is proven.
+    fn keep_contents(&mut self) -> airtight_image::Result<bool> {
+        self.load();
         let held = std::mem::take(&mut self.held);
         // The same files as before, and no other: what is kept says it all.
-        if !self.read && self.found == self.contents.len() {
+        let kept = self.contents.as_ref().map_or(0, Contents::len);
+        if !self.read && self.found == kept {
             self.store.used_contents(&self.of);
-            return Ok(());
+            return Ok(true);
         }
+        let mut all = true;
         let mut new = NewContents::default();
         for (entries, held) in &held {
             for (content, held) in files(entries).zip(held) {
                 if let (Content::Host(source), Some(held)) = (content, held) {
-                    self.learn(source, held, &mut new);
+                    all &= self.learn(source, held, &mut new);
                 }
             }
         }
-        self.store.put_contents(&self.of, &new)
+        self.store.put_contents(&self.of, &new)?;
+        Ok(all)
     }
 
-    /// Leaves what was read of a file to later builds, where it is proven.
-    fn learn(&mut self, source: &Source, held: &Held, new: &mut NewContents) {
+    /// Leaves what was read of a file to later builds, where it is proven; whether it was.
+    fn learn(&mut self, source: &Source, held: &Held, new: &mut NewContents) -> bool {
         let known = self
             .known(source)
             .filter(|known| known.digest == held.digest);
         let identity = source.identity();
         let proven = known.is_some() || (held.steady && identity.settled_at(self.started));
-        if let Some(device) = device(&mut self.devices, source).filter(|_| proven) {
+        let device = device(&mut self.devices, source).filter(|_| proven);
+        if let Some(device) = device {
             let note = known.and_then(|known| known.note);
             let digest = held.digest;
             new.add(device, identity, &Known { digest, note });
         }
+        device.is_some()
     }
 }
 

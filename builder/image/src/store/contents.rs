@@ -547,7 +547,12 @@ impl Store {
 
     /// Removes what no build used lately, or all; how many.
     pub(super) fn collect_contents(&self, keep: Keep) -> Result<u64> {
-        let directory = self.path("cache/files");
+        let files = self.collect_old("cache/files", keep)?;
+        Ok(files + self.collect_old("cache/outcomes", keep)?)
+    }
+
+    fn collect_old(&self, sub: &str, keep: Keep) -> Result<u64> {
+        let directory = self.path(sub);
         let read = match fs::read_dir(&directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
             other => other.map_err(Error::io(&directory))?,

@@ -8,7 +8,7 @@
 //! layers/sha256/HEX/   by diffID: `rootfs`; `lock`, which a running sandbox holds shared; `from-HEX` for each blob that was seen to unpack to it
 //! packages/sha256/HEX/ of a package by its own digest: `files` and `control`, for builds to read
 //! tmp/                 what is being made; its maker holds a lock on it. `p-HEX` is a blob that was cut off, `u-HEX` where an upload stands
-//! cache/               compiled filters, where blobs were seen, layers that builds made (`layers`), files that they read (`files`); may be deleted
+//! cache/               compiled filters, where blobs were seen, layers that builds made (`layers`), files that they read (`files`), what build files gave (`outcomes`); may be deleted
 //! lock                 held shared by a build or import from its first blob to its name, exclusive by gc
 //! ```
 
@@ -17,6 +17,7 @@ mod contents;
 mod gc;
 mod index;
 mod names;
+mod outcomes;
 mod packages;
 mod partial;
 mod records;
@@ -36,6 +37,7 @@ pub use contents::{Contents, Device, Identity, Known, NewContents};
 pub use gc::{GcReport, VerifyReport};
 pub use index::{PlatformImage, Root};
 pub use names::Listed;
+pub use outcomes::{OutcomeLayer, parse_outcome};
 pub(crate) use partial::{Kept, Partial};
 pub use records::{LayerKey, LayerRecord, parse_layer_record};
 pub(crate) use referrers::{MAX_ARTIFACT, MAX_REFERRERS, OURS};

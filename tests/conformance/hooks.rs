@@ -353,7 +353,8 @@ fn privileged_a_hook_that_takes_too_long_fails() {
         for timeout in [0, -1] {
             place.refused(|config| {
                 config["hooks"]["createRuntime"] =
-                    json!([{ "path": "/bin/true", "timeout": timeout }])
+                    // One that has not ended by itself before a runtime looks at the clock.
+                    json!([{ "path": "/bin/sleep", "args": ["sleep", "5"], "timeout": timeout }])
             });
         }
     });

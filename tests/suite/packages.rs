@@ -215,6 +215,18 @@ fn a_lock_is_kept_until_it_is_updated_and_drift_is_told() {
     let third = place.build(&["--locked"]);
     assert_eq!(third.code, Some(0), "{third:?}");
     assert_ne!(third.stdout, first.stdout);
+    // An old release comes back, as good as it was: nobody meant that.
+    let old = Publish {
+        date: -86_400,
+        ..Publish::default()
+    };
+    place.repository.publish(&old).unwrap();
+    let back = place.command("update", &[], &place.repository.address());
+    assert_eq!(back.code, Some(125), "{back:?}");
+    assert!(back.stderr.contains("; the lock is of "), "{back:?}");
+    let meant = ["--allow-expired-release"];
+    let meant = place.command("update", &meant, &place.repository.address());
+    assert_eq!(meant.code, Some(0), "{meant:?}");
     // The build file asks for something else than what the lock answers.
     let file = place.world.path("work/airtight.toml");
     let text = std::fs::read_to_string(&file).unwrap();
@@ -556,6 +568,11 @@ fn an_archive_that_was_made_to_harm_does_not() {
             "a hard link out",
             "mkdir -p a; echo x > a/f; ln a/f a/g; tar -cPzf data.tar.gz --transform 'flags=h;s,^a/f,/etc/shadow,' a/f a/g",
             "is a hard link to etc/shadow",
+        ),
+        (
+            "a state of its own",
+            "echo 'Status: deinstall ok config-files' >> control; tar -czf control.tar.gz ./control; mkdir -p a; tar -czf data.tar.gz a",
+            "has a control file that says its own `Status`",
         ),
         (
             "no compression that is one",

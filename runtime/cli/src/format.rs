@@ -60,12 +60,13 @@ pub(crate) fn wrap(words: impl IntoIterator<Item = String>) -> String {
     text + &line + "\n"
 }
 
-/// What an image says of itself may hold escape sequences, which are not for this terminal.
+/// What an image says of itself may hold escape sequences, which are not for this terminal, and signs that turn the order of a line around.
 pub(crate) fn escape(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() {
-            plain.extend(c.escape_default())
+        let quoted = matches!(c, '\\' | '"' | '\'');
+        if !quoted && c.escape_debug().len() > 1 {
+            plain.extend(c.escape_debug())
         } else {
             plain.push(c)
         }
@@ -118,5 +119,6 @@ mod tests {
     #[test]
     fn control_characters_do_not_reach_the_terminal() {
         assert_eq!(escape("a\u{1b}[31mé\n"), "a\\u{1b}[31mé\\n");
+        assert_eq!(escape("\u{202e}\"a\\"), "\\u{202e}\"a\\");
     }
 }

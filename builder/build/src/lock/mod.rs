@@ -10,6 +10,7 @@ mod outside;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use airtight_image::Digest;
@@ -68,8 +69,12 @@ impl Lock {
     pub(crate) fn read(path: &Path, spec: &BuildSpec) -> Result<Option<Self>, Problem> {
         let bad = |problem: String| lock_problem(path, problem, ANEW);
         let mut bytes = Vec::new();
-        let read =
-            fs::File::open(path).and_then(|file| file.take(MAX_LOCK + 1).read_to_end(&mut bytes));
+        // A pipe in its place is empty, not waited for.
+        let read = fs::File::options()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+            .open(path)
+            .and_then(|file| file.take(MAX_LOCK + 1).read_to_end(&mut bytes));
         match read {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -85,23 +90,11 @@ impl Lock {
     /// Replaces what lies there in one step.
     pub(crate) fn write(&self, path: &Path, spec: &BuildSpec) -> Result<(), Problem> {
         let text = file::write(self, &layer_names(spec));
-        let write = || -> io::Result<()> {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
-            let mut out = fs::File::create(&temporary)?;
-            let written = out.write_all(text.as_bytes()).and_then(|()| out.sync_all());
-            let done = written.and_then(|()| fs::rename(&temporary, path));
-            if done.is_err() {
-                // What cannot be removed is seen by whoever looks; the failure itself is told.
-                drop(fs::remove_file(&temporary));
-            }
-            done
-        };
         // The same again is no change, and a directory that cannot be written to is none then.
         if fs::read(path).is_ok_and(|there| there == text.as_bytes()) {
             return Ok(());
         }
-        write().map_err(|error| {
+        replace(path, &text).map_err(|error| {
             lock_problem(
                 path,
                 format!("cannot be written: {error}"),
@@ -125,6 +118,24 @@ impl Lock {
             .get(architecture)
             .filter(|packages| packages.asked == asked(spec))
     }
+}
+
+/// Puts a text in the place of a file in one step. Others may write to the directory: what they put there in the temporary file's place is never written through.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut out = fs::File::create_new(&temporary)?;
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.sync_all());
+    let done = written.and_then(|()| fs::rename(&temporary, path));
+    if done.is_err() {
+        // What cannot be removed is seen by whoever looks; the failure itself is told.
+        drop(fs::remove_file(&temporary));
+    }
+    done
 }
 
 pub(crate) const ANEW: &str = "make it anew: airtight update";
@@ -157,4 +168,23 @@ pub(crate) fn asked(spec: &BuildSpec) -> Digest {
         }
     }
     Digest::of(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_in_the_temporary_files_place_is_not_written_through() {
+        let dir = tempfile::tempdir().unwrap();
+        let (lock, other) = (dir.path().join("airtight.lock"), dir.path().join("other"));
+        fs::write(&other, "somebody's").unwrap();
+        let name = format!(".airtight.lock.{}", std::process::id());
+        std::os::unix::fs::symlink(&other, dir.path().join(name)).unwrap();
+        replace(&lock, "new").unwrap();
+        assert_eq!(fs::read_to_string(&other).unwrap(), "somebody's");
+        assert_eq!(fs::read_to_string(&lock).unwrap(), "new");
+        assert!(lock.symlink_metadata().unwrap().is_file());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
 }

@@ -93,6 +93,8 @@ pub(crate) fn update(
     if has_packages(spec) {
         let pinned = choose(spec, context, request, store, &none)?;
         let architecture = request.platform().architecture().to_owned();
+        let before = old.packages.get(&architecture);
+        not_older(before, &pinned, request).map_err(in_file)?;
         lock.packages.insert(architecture, pinned);
     }
     lock.write(&path, spec).map_err(in_file)?;
@@ -151,11 +153,41 @@ fn choose(
     let (releases, pinned) =
         packages::resolve(spec, context, architecture, store, &request.packages)
             .map_err(|stopped| stopped.in_file(&request.file))?;
-    Ok(PinnedPackages {
+    let pinned = PinnedPackages {
         asked: asked(spec),
         releases,
         pinned,
-    })
+    };
+    not_older(old.packages.get(architecture), &pinned, request)
+        .map_err(|problem| problem.in_file(&request.file))?;
+    Ok(pinned)
+}
+
+/// An old release is signed as well as a new one: whoever stands before a mirror could bring back what was mended since. As apt has it, time goes one way.
+fn not_older(
+    before: Option<&PinnedPackages>,
+    now: &PinnedPackages,
+    request: &BuildRequest,
+) -> Result<(), Problem> {
+    let newest = |of: &PinnedPackages, suite: &str| -> Option<(u64, String)> {
+        let releases = of.releases.iter().filter(|release| release.suite == suite);
+        releases
+            .filter_map(|release| Some((release.made()?, release.date.clone())))
+            .max()
+    };
+    let suites = before.iter().flat_map(|before| &before.releases);
+    for suite in suites.map(|release| release.suite.as_str()) {
+        let was = before.and_then(|before| newest(before, suite));
+        if let Some(((was, from), (is, to))) = was.zip(newest(now, suite))
+            && is < was
+            && !request.packages.allow_expired
+        {
+            let problem = format!("has the release `{suite}` of {to}; the lock is of {from}");
+            let fix = "name a mirror that is up to date; for an archive that is meant to be old: --allow-expired-release";
+            return Err(Problem::new("debian.mirror", problem, fix));
+        }
+    }
+    Ok(())
 }
 
 /// `oci:PATH[:TAG]`, as the build file has it.

@@ -151,6 +151,12 @@ fn load(home: &Path, digest: &Digest) -> Result<Unpacked, Failed> {
     };
     let text = read("control")?.ok_or_else(|| format!("{digest} has no control file"))?;
     let stanza = Stanza::only(&text).map_err(|why| format!("has a control file that {why}"))?;
+    // It is the installer's to say; with two, readers of the record that an image gets would see two packages.
+    if stanza.get("Status").is_some() {
+        return Err("has a control file that says its own `Status`"
+            .to_owned()
+            .into());
+    }
     let mut control = BTreeMap::new();
     for name in KEPT.iter().filter(|name| **name != "control") {
         if let Some(content) = read(name)? {

@@ -19,7 +19,7 @@ use super::deb::{self, Failed};
 use super::index::Index;
 use super::openpgp::{Clock, Keyring, MAX_KEYRING};
 use super::relation::Relation;
-use super::release::{MAX_RELEASE, Release};
+use super::release::{self, MAX_RELEASE, Release};
 use super::scripts;
 use super::solve::{self, Answer};
 use super::sources::{Host, Source, default_keyrings};
@@ -65,6 +65,13 @@ pub(crate) struct ReleasePin {
     pub(crate) digest: Digest,
     /// Of the key that signed it.
     pub(crate) key: String,
+}
+
+impl ReleasePin {
+    /// Seconds since 1970.
+    pub(crate) fn made(&self) -> Option<u64> {
+        release::seconds(&self.date)
+    }
 }
 
 /// A package that was chosen.

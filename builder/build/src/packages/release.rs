@@ -155,7 +155,7 @@ fn files(text: &str) -> Result<BTreeMap<String, (u64, Digest)>, String> {
 }
 
 /// Seconds since 1970 of `Sat, 11 Jul 2026 10:16:37 UTC`.
-fn seconds(text: &str) -> Option<u64> {
+pub(crate) fn seconds(text: &str) -> Option<u64> {
     const MONTHS: [&str; 12] = [
         "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
     ];

@@ -17,7 +17,7 @@ pub enum Compression {
 }
 
 /// A gzip header that says nothing of the host: no time, no name, "unknown" operating system.
-const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+pub(crate) const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 const ZSTD_LEVEL: i32 = 3;
 /// The release of libzstd whose bytes format 1 has. Another one is not used, wherever it came from.
 const ZSTD_VERSION: u32 = 10_507;

@@ -13,6 +13,7 @@ mod write;
 
 pub use archive::{MAX_DEPTH, MAX_PATH};
 pub use encode::Compression;
+pub(crate) use encode::GZIP_HEADER;
 pub use listing::list;
 pub use listing::{Member, MemberKind};
 pub use proof::Proof;

@@ -12,7 +12,7 @@ use crate::descriptor::Descriptor;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
 use crate::image::{Encoding, Image, encoding};
-use crate::layer::{Limits, Member, list, unpack};
+use crate::layer::{GZIP_HEADER, Limits, Member, list, unpack};
 
 /// Above what gzip can reach at all (1,032), or an honest layer of zeros would be built and not run. zstd reaches 30 times that, which only a bomb does.
 const MAX_RATIO: u64 = 1100;
@@ -89,7 +89,7 @@ impl Store {
     ) -> Result<()> {
         let mut budget = Budget::default();
         for (index, (descriptor, diff)) in image.layers().iter().enumerate() {
-            self.read_plain(descriptor, diff, &mut budget, |plain| {
+            self.read_plain(descriptor, diff, Members::Any, &mut budget, |plain| {
                 list(plain, |member, content| each(index, member, content))
             })?;
         }
@@ -139,7 +139,7 @@ impl Store {
             ..Limits::default()
         };
         let mut programs = Vec::new();
-        self.read_plain(descriptor, diff, budget, |plain| {
+        self.read_plain(descriptor, diff, Members::Any, budget, |plain| {
             programs = unpack(plain, &directory, &limits)?.write_execute;
             Ok(())
         })?;
@@ -169,11 +169,11 @@ impl Store {
         diff: &DiffId,
         budget: &mut Budget,
     ) -> Result<()> {
-        self.read_plain(descriptor, diff, budget, |_| Ok(()))
+        self.read_plain(descriptor, diff, Members::Any, budget, |_| Ok(()))
     }
 
-    /// One pass: the compressed bytes are verified, decompressed, hashed again and given to `each` as they come.
-    /// Gives the archive in a layer's blob to `hold`, which must read all of it, and holds it against blob and diffID too. Its length.
+    /// Gives the archive in a layer's blob to `hold`, which must read all of it, and holds it against blob and diffID too. Its length. A gzip stream must have the form
+    /// that layers are written in: another's reader may refuse what ours takes, as a long name in the header.
     ///
     /// # Errors
     /// A blob that is not what it should be; what `hold` returns.
@@ -184,22 +184,30 @@ impl Store {
         hold: impl FnOnce(&mut dyn Read) -> Result<()>,
     ) -> Result<u64> {
         let mut length = 0;
-        self.read_plain(blob, diff, &mut Budget::default(), |archive| {
-            let mut counted = Counted {
-                inner: archive,
-                length: 0,
-            };
-            hold(&mut counted)?;
-            length = counted.length;
-            Ok(())
-        })?;
+        self.read_plain(
+            blob,
+            diff,
+            Members::Own,
+            &mut Budget::default(),
+            |archive| {
+                let mut counted = Counted {
+                    inner: archive,
+                    length: 0,
+                };
+                hold(&mut counted)?;
+                length = counted.length;
+                Ok(())
+            },
+        )?;
         Ok(length)
     }
 
+    /// One pass: the compressed bytes are verified, decompressed, hashed again and given to `each` as they come.
     fn read_plain(
         &self,
         descriptor: &Descriptor,
         diff: &DiffId,
+        members: Members,
         budget: &mut Budget,
         each: impl FnOnce(&mut dyn Read) -> Result<()>,
     ) -> Result<()> {
@@ -212,7 +220,7 @@ impl Store {
                 "rebuild the image",
             )
         })?;
-        let inner = decompress(BufReader::with_capacity(256 << 10, blob), kind)
+        let inner = decompress(BufReader::with_capacity(256 << 10, blob), kind, members)
             .map_err(Error::io(&path))?;
         let mut plain = Plain {
             inner: Capped::new(inner, budget.most(descriptor)),
@@ -353,10 +361,29 @@ impl<R: Read> Read for Capped<R> {
     }
 }
 
-/// The stream inside. A gzip stream may have several members, as parallel compressors write.
-fn decompress<'a>(reader: impl io::BufRead + 'a, kind: Encoding) -> io::Result<Box<dyn Read + 'a>> {
+/// Those of a gzip stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Members {
+    /// Several, as parallel compressors write, with anything in their headers.
+    Any,
+    /// The one that a layer of ours has.
+    Own,
+}
+
+/// The stream inside.
+fn decompress<'a>(
+    mut reader: impl io::BufRead + 'a,
+    kind: Encoding,
+    members: Members,
+) -> io::Result<Box<dyn Read + 'a>> {
     Ok(match kind {
         Encoding::None => Box::new(reader),
+        Encoding::Gzip if members == Members::Own => {
+            if !reader.fill_buf()?.starts_with(&GZIP_HEADER) {
+                return Err(foreign());
+            }
+            Box::new(One(flate2::bufread::GzDecoder::new(reader)))
+        }
         Encoding::Gzip => Box::new(DrainAfter {
             inner: flate2::bufread::MultiGzDecoder::new(reader),
             rest: flate2::bufread::MultiGzDecoder::get_mut,
@@ -373,6 +400,24 @@ fn decompress<'a>(reader: impl io::BufRead + 'a, kind: Encoding) -> io::Result<B
     })
 }
 
+/// One member, and the end of the stream.
+struct One<R>(flate2::bufread::GzDecoder<R>);
+
+impl<R: io::BufRead> Read for One<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.0.read(buffer)?;
+        if count == 0 && !buffer.is_empty() && !self.0.get_mut().fill_buf()?.is_empty() {
+            return Err(foreign());
+        }
+        Ok(count)
+    }
+}
+
+fn foreign() -> io::Error {
+    let problem = "is gzip of another form than layers are written in";
+    io::Error::new(io::ErrorKind::InvalidData, problem)
+}
+
 /// A decoder stops at the end of its format; the bytes after it belong to the blob, and its digest is known only when they were read too.
 struct DrainAfter<D, R> {
     inner: D,
@@ -386,5 +431,45 @@ impl<D: Read, R: Read> Read for DrainAfter<D, R> {
             io::copy((self.rest)(&mut self.inner), &mut io::sink())?;
         }
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flate2::{Compression, GzBuilder};
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn what_a_cache_gives_has_one_member_and_the_header_of_a_layer() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let member = |header: GzBuilder, content: &[u8]| {
+            let mut out = header.write(Vec::new(), Compression::default());
+            out.write_all(content).unwrap();
+            out.finish().unwrap()
+        };
+        let plain = || GzBuilder::new().operating_system(255);
+        let own = member(plain(), b"archive");
+        let empty = member(plain(), b"");
+        for (name, bytes, good) in [
+            ("ours", own.clone(), true),
+            ("a name", member(plain().filename("n"), b"archive"), false),
+            ("two members", [own.as_slice(), &empty].concat(), false),
+            ("more", [own.as_slice(), b"x"].concat(), false),
+            ("nothing", Vec::new(), false),
+        ] {
+            let (digest, size) = store.put_blob_bytes(&bytes).unwrap();
+            let media_type = "application/vnd.oci.image.layer.v1.tar+gzip";
+            let blob = Descriptor::new(media_type, digest, size);
+            let diff = DiffId(Digest::of(b"archive"));
+            let proven = store.prove_archive(&blob, &diff, |archive| {
+                io::copy(archive, &mut io::sink())
+                    .map(drop)
+                    .map_err(Error::io(dir.path()))
+            });
+            assert_eq!(proven.is_ok(), good, "{name}: {proven:?}");
+        }
     }
 }

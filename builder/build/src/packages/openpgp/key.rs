@@ -4,7 +4,7 @@ use ring::digest;
 
 use super::armor;
 use super::packet::{Cursor, Packet, packets};
-use super::signature::{Parsed, Public, parse};
+use super::signature::{Parsed, Public, kind, parse};
 
 const PUBLIC_KEY: u8 = 6;
 const PUBLIC_SUBKEY: u8 = 14;
@@ -18,6 +18,10 @@ const EDDSA: u8 = 22;
 const ED25519: u8 = 27;
 /// 1.3.6.1.4.1.11591.15.1
 const ED25519_OID: &[u8] = &[0x2b, 0x06, 0x01, 0x04, 0x01, 0xda, 0x47, 0x0f, 0x01];
+
+/// Kinds of signatures.
+const REVOKES_KEY: u8 = 0x20;
+const REVOKES_SUBKEY: u8 = 0x28;
 
 /// May sign data, in a key's flags.
 const SIGNS: u8 = 2;
@@ -118,8 +122,13 @@ fn certificate<'a>(
                 subkeys.push(seen(packet.body)?);
             }
             SIGNATURE => {
-                // Others' signatures and those of unknown forms say nothing.
+                // Others' signatures and those of unknown forms say nothing, but that a key is no longer good is believed of any.
                 let Ok(signature) = parse(packet.body) else {
+                    match (kind(packet.body), subkeys.last_mut()) {
+                        (Some(REVOKES_KEY), _) => primary.revoked = true,
+                        (Some(REVOKES_SUBKEY), Some(subkey)) => subkey.revoked = true,
+                        _ => {}
+                    }
                     continue;
                 };
                 self_signature(&signature, &signer, about, &mut primary, &mut subkeys);
@@ -160,9 +169,9 @@ fn self_signature<'a>(
             data.extend(packet.body);
             primary
         }
-        (0x1f | 0x20, None) => primary,
+        (0x1f | REVOKES_KEY, None) => primary,
         // A binding of a subkey, and its revocation.
-        (0x18 | 0x28, Some(packet)) if is_subkey => {
+        (0x18 | REVOKES_SUBKEY, Some(packet)) if is_subkey => {
             data.extend(hashed_key(packet.body));
             match subkeys.last_mut() {
                 Some(subkey) => subkey,
@@ -174,7 +183,7 @@ fn self_signature<'a>(
     if !signature.is_by(signer, &data) {
         return;
     }
-    if matches!(signature.kind, 0x20 | 0x28) {
+    if matches!(signature.kind, REVOKES_KEY | REVOKES_SUBKEY) {
         target.revoked = true;
         return;
     }
@@ -266,4 +275,39 @@ fn fingerprint(body: &[u8]) -> String {
         .iter()
         .map(|byte| format!("{byte:02X}"))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
+    use super::*;
+
+    /// By gpg 2.2: an Ed25519 key and a signing subkey, both revoked by signatures over SHA-1.
+    const REVOKED: &str = "\
+        mDMEawb64hYJKwYBBAHaRw8BAQdAI1o0php22ZWhRJrAvbOLsBbQFedOFh6jQiZ5jvfjHDaIeAQgFgIAIBYhBMkPwGl1HEdS1/rG+hR87OjHCXU0BQJrBvriAh0AAAoJEBR87OjHCXU0vGUBAPNp7lh3lRafmp94\
+        qKqb2bwB+NK2mdVKJs12yAsPtbxwAP0ZPTAisEsu5rZVkVYdR3LyBjwPxxtkK2F0DlXmm+9yCLQMTWlycm9yIDxtQHg+iJAEExYIADgWIQTJD8BpdRxHUtf6xvoUfOzoxwl1NAUCawb64gIbAwULCQgHAgYVCgkI\
+        CwIEFgIDAQIeAQIXgAAKCRAUfOzoxwl1NLLcAQDdZL/1E0m/G9JYQocNwbqWREsL9sdbXdnqca1N4nLFrQEA6nqjTxmg6czliT4QXg7bBtLUtE/Kp72wH6qClt4DYQy4MwRrBvriFgkrBgEEAdpHDwEBB0AzN4gb\
+        WWy/xDQBwzWcEboiW4eTQ0DsAqNNNgFzjJWpBYh4BCgWAgAgFiEEyQ/AaXUcR1LX+sb6FHzs6McJdTQFAmsG+uICHQAACgkQFHzs6McJdTQZewD/SWa7BWJA+MG8Q5tdk/BKLybpEoHGGbE2gSFN+WKlwr8A/3/R\
+        At3JwX+f4L94Qipu+A9LKO1FOY1AWDX1/SW5oqEOiO8EGBYIACAWIQTJD8BpdRxHUtf6xvoUfOzoxwl1NAUCawb64gIbAgCBCRAUfOzoxwl1NHYgBBkWCAAdFiEEpTTX9r6s0fhuLeg6hS3W3Fk1xFMFAmsG+uIA\
+        CgkQhS3W3Fk1xFPZ4QEA//rtvWkCKyEE8y4FbzeOmUGNBDcMJUuoVWgAMSJ1iQYA/0M4O+EA2TbFd/CB0h9zEqyJa8MShunoObYg8FFzEG0JhFMBAMCj5oC9pMOyJryE5LMmvOoOWYY8BRLAHFVzBe6f96gfAQC3\
+        DNXQS+ya4+E7sQ7W5/YEnCYd2poRqH7Lk079DaWzAg==\
+        ";
+
+    #[test]
+    fn a_revocation_by_a_weak_hash_revokes() {
+        let all = STANDARD.decode(REVOKED).unwrap();
+        let (of_key, of_subkey) = (53..175, 388..510);
+        let keys = |without: &[std::ops::Range<usize>]| {
+            let kept = all.iter().enumerate();
+            let kept = kept.filter(|(at, _)| !without.iter().any(|range| range.contains(at)));
+            let bytes: Vec<u8> = kept.map(|(_, byte)| *byte).collect();
+            Keyring::read(&bytes).map_or(0, |keyring| keyring.keys.len())
+        };
+        assert_eq!(keys(&[of_key.clone(), of_subkey.clone()]), 2);
+        assert_eq!(keys(&[of_key]), 1);
+        assert_eq!(keys(&[of_subkey]), 0);
+        assert_eq!(keys(&[]), 0);
+    }
 }

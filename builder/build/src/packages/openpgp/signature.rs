@@ -211,6 +211,14 @@ fn padded(number: &[u8], length: usize) -> Option<Vec<u8>> {
     Some(whole)
 }
 
+/// Of a signature that may be of a form that is not known here: by a weak hash, or of version 3.
+pub(super) fn kind(body: &[u8]) -> Option<u8> {
+    match body {
+        [3, 5, kind, ..] | [4..=6, kind, ..] => Some(*kind),
+        _ => None,
+    }
+}
+
 pub(super) fn parse(body: &[u8]) -> Result<Parsed<'_>, &'static str> {
     let mut cursor = Cursor(body);
     if cursor.byte()? != 4 {

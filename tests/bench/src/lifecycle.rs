@@ -230,11 +230,24 @@ fn end(runtime: &Runtime, work: &Path, id: &str) -> Result<()> {
 fn alive(runtime: &Runtime, work: &Path, bundle: &Path, count: usize) -> Result<f64> {
     let mut times = Vec::new();
     let ids: Vec<String> = (0..count).map(|number| format!("alive-{number}")).collect();
+    let mut failed = None;
     for id in &ids {
-        times.push(launch(runtime, work, bundle, id)?);
+        match launch(runtime, work, bundle, id) {
+            Ok(time) => times.push(time),
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        }
     }
-    for id in &ids {
-        end(runtime, work, id)?;
+    // Those that were made end, whatever became of the next one.
+    for id in ids.iter().take(times.len()) {
+        if let Err(error) = end(runtime, work, id) {
+            failed.get_or_insert(error);
+        }
+    }
+    if let Some(error) = failed {
+        return Err(error);
     }
     let ends = ENDS.min(count / 2).max(1);
     let (first, last) = (

@@ -314,6 +314,17 @@ fn package(
             "name another mirror: this one's index is wrong".to_owned(),
         ));
     }
+    let architecture = unpacked.stanza.text("Architecture");
+    if architecture != pin.architecture {
+        let problem = format!(
+            "says of itself that it is for {architecture}, and its index that it is for {}",
+            pin.architecture
+        );
+        return Err(bad(
+            problem,
+            "name another mirror: this one's index is wrong".to_owned(),
+        ));
+    }
     let version = Version::parse(version).map_err(|why| {
         bad(
             format!("has a version that {why}"),

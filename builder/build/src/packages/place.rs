@@ -244,7 +244,17 @@ fn record(
     let mut add = |name: String, content: String| {
         let path = ImagePath::parse(format!("/var/lib/dpkg/status.d/{name}"))
             .map_err(|why| package.problem(format!("has a name that {why}"), "use another"))?;
-        tree.add(&path, text(content), &origin).map(drop)
+        let place = tree.add(&path, text(content), &origin)?;
+        if place == path {
+            return Ok(());
+        }
+        // A package that makes a link of the directory would hide what it is from those who look there.
+        let problem =
+            format!("would have its record at {place}, where no scanner looks: {path} leads there");
+        Err(package.problem(
+            problem,
+            "use another package, or leave out the link with [debian] exclude",
+        ))
     };
     let control = package.unpacked.text.trim_end();
     add(

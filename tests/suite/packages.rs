@@ -575,6 +575,16 @@ fn an_archive_that_was_made_to_harm_does_not() {
             "has a control file that says its own `Status`",
         ),
         (
+            "another machine",
+            "sed -i 's/^Architecture: .*/Architecture: s390x/' control; tar -czf control.tar.gz ./control; mkdir -p a; tar -czf data.tar.gz a",
+            "says of itself that it is for s390x",
+        ),
+        (
+            "a record elsewhere",
+            "mkdir -p etc/zz var/lib/dpkg; ln -s /etc/zz var/lib/dpkg/status.d; tar -czf data.tar.gz etc var",
+            "would have its record at /etc/zz/hand",
+        ),
+        (
             "no compression that is one",
             "echo x > data.tar.xz",
             "libthing",

@@ -115,11 +115,11 @@ mod tests {
 
     #[test]
     fn the_table_is_runcs() {
-        let row = json!({ "id": "x1", "pid": 11175, "status": "created", "bundle": "/tmp/w/lc/b", "created": "2026-11-25T10:31:41.823480957Z", "owner": "root" });
+        let row = json!({ "id": "x1", "pid": 11175, "status": "created", "bundle": "/srv/bundle", "created": "2026-11-25T10:31:41.823480957Z", "owner": "root" });
         assert_eq!(
             table(&[row]),
             "ID          PID         STATUS      BUNDLE        CREATED                          OWNER\n\
-             x1          11175       created     /tmp/w/lc/b   2026-11-25T10:31:41.823480957Z   root\n"
+             x1          11175       created     /srv/bundle   2026-11-25T10:31:41.823480957Z   root\n"
         );
         assert_eq!(
             table(&[]),

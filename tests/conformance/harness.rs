@@ -298,7 +298,19 @@ impl Place {
         command
             .stdout(File::create(&out).unwrap())
             .stderr(File::create(&err).unwrap());
-        let child = command.spawn().expect(&shown);
+        // A file that somebody writes to cannot be executed. What was written stays, and is what cases about that look for; whoever only held it lets go.
+        let mut busy = 0;
+        let child = loop {
+            match command.spawn() {
+                Err(error)
+                    if error.kind() == std::io::ErrorKind::ExecutableFileBusy && busy < 200 =>
+                {
+                    busy += 1;
+                    std::thread::sleep(std::time::Duration::from_millis(10));
+                }
+                spawned => break spawned.expect(&shown),
+            }
+        };
         Running {
             child,
             out,

@@ -4,7 +4,7 @@
 //! runtime, which a case may lose.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::Path;
 
 use airtight_tests::{Ran, binary};
@@ -88,6 +88,32 @@ fn with_ptrace(config: &mut Value) {
     }
 }
 
+/// The host's number of the root of [`with_all_of_a_user_namespace`].
+const MAPPED: u32 = 100_000;
+
+const CAPABILITIES: &str = "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE NET_BROADCAST \
+    NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME \
+    SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF \
+    CHECKPOINT_RESTORE";
+
+/// Every capability, of a user namespace: as much as a process has that has just joined it.
+fn with_all_of_a_user_namespace(config: &mut Value) {
+    add(
+        &mut config["linux"]["namespaces"],
+        json!({ "type": "user" }),
+    );
+    let maps = json!([{ "containerID": 0, "hostID": MAPPED, "size": 65536 }]);
+    config["linux"]["uidMappings"] = maps.clone();
+    config["linux"]["gidMappings"] = maps;
+    for set in ["bounding", "effective", "permitted"] {
+        let all: Vec<String> = CAPABILITIES
+            .split_whitespace()
+            .map(|name| format!("CAP_{name}"))
+            .collect();
+        config["process"]["capabilities"][set] = json!(all);
+    }
+}
+
 #[test]
 fn privileged_the_thief_is_a_good_one() {
     must("(the trap) a program of the host that a container runs is overwritten by it").holds(
@@ -109,13 +135,17 @@ fn privileged_the_thief_is_a_good_one() {
 #[test]
 fn privileged_exec_does_not_lend_the_runtime_to_a_container() {
     must("whatever a container calls its programs, `exec` gives it no way to write the runtime's own file (CVE-2019-5736)").holds(|place| {
-        for ptrace in [false, true] {
+        for who in ["root", "who may trace", "root of a user namespace"] {
             let (place, copy) = place.with_own_copy();
             let before = fs::read(&copy).unwrap();
-            let container = thief(&place, |config| {
-                if ptrace {
-                    with_ptrace(config);
-                }
+            if who == "root of a user namespace" {
+                // As the file of a user who runs containers is that of their root.
+                chown(&copy, Some(MAPPED), Some(MAPPED)).unwrap();
+            }
+            let container = thief(&place, |config| match who {
+                "who may trace" => with_ptrace(config),
+                "root of a user namespace" => with_all_of_a_user_namespace(config),
+                _ => {}
             });
             for program in PROGRAMS {
                 for _ in 0..TRIES {

@@ -212,6 +212,9 @@ impl Parts<'_> {
                 cpus: process.exec_affinity.last.clone(),
             }));
         }
+        // The container's own processes see it from here on, or from its second birth on, and shall not follow it anywhere (CVE-2019-5736,
+        // CVE-2016-9962): in a joined user namespace it has no more rights than they may have. Its part of `/proc/self` has been written.
+        steps.push(ChildStep::NotDumpable);
         if !self.namespaces.is_empty() {
             steps.push(ChildStep::Bundle(BundleStep::JoinNamespaces));
         }
@@ -236,7 +239,7 @@ impl Parts<'_> {
                 }
             });
         }
-        // The container's own processes see it now, and shall not follow it anywhere (CVE-2019-5736, CVE-2016-9962).
+        // Again: a change of ids makes it what `fs.suid_dumpable` says.
         steps.push(ChildStep::NotDumpable);
         // Before the console, which becomes the controlling terminal of the new session.
         steps.push(ChildStep::NewSession);

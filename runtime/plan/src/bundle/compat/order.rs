@@ -116,6 +116,12 @@ fn enter(parts: &Parts<'_>, steps: &mut Vec<ChildStep>) {
     if !parts.how.groups.groups.is_empty() {
         steps.push(ChildStep::JoinCgroups);
     }
+    let early = among_others(parts);
+    if early {
+        oom_score_adj(parts, steps);
+        // Others see it from here on, and in a user namespace of theirs, or in one that is below theirs, it has no more rights than they may have.
+        steps.push(ChildStep::NotDumpable);
+    }
     if !asked.joined().is_empty() {
         steps.push(ChildStep::Bundle(BundleStep::JoinNamespaces));
     }
@@ -164,17 +170,26 @@ fn enter(parts: &Parts<'_>, steps: &mut Vec<ChildStep>) {
         });
     }
     // Through the same procfs; the container's may be read-only, or not there.
-    let value = parts
-        .config
-        .process
-        .as_ref()
-        .and_then(|process| process.oom_score_adj);
-    if let (Some(value), None) = (value, &parts.maps) {
-        steps.push(ChildStep::Bundle(BundleStep::OomScoreAdj { value }));
+    if !early {
+        oom_score_adj(parts, steps);
     }
     // In a pid namespace that others are in they could follow its `exe` to our file, once it has no more rights than they (CVE-2019-5736), and its
     // descriptors to the host (CVE-2016-9962). After all that `/proc/self` is written for, which is root's from here on.
     steps.push(ChildStep::NotDumpable);
+}
+
+fn oom_score_adj(parts: &Parts<'_>, steps: &mut Vec<ChildStep>) {
+    let process = parts.config.process.as_ref();
+    let value = process.and_then(|process| process.oom_score_adj);
+    if let (Some(value), None) = (value, &parts.maps) {
+        steps.push(ChildStep::Bundle(BundleStep::OomScoreAdj { value }));
+    }
+}
+
+/// Its pid namespace has other processes, and what is written to its `/proc/PID` still can be: that of one that is not dumpable is root's.
+fn among_others(parts: &Parts<'_>) -> bool {
+    parts.asked.joins(NamespaceKind::Pid)
+        && (parts.facts.privileged || !parts.asked.makes(NamespaceKind::User))
 }
 
 /// The root and everything on it, below a descriptor: no path of the image is trusted (CVE-2021-30465, CVE-2019-19921).

@@ -29,3 +29,4 @@ mod process;
 mod scale;
 mod schema;
 mod seccomp;
+mod stubborn;

@@ -1,6 +1,7 @@
 //! `create`, `start` and `run`.
 
 use std::cell::RefCell;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -192,7 +193,15 @@ pub(crate) fn write_pid(file: Option<&Path>, pid: i32) -> Result<(), Failure> {
     let mut name = std::ffi::OsString::from(".");
     name.push(file.file_name().unwrap_or_default());
     let temporary = file.with_file_name(name);
-    std::fs::write(&temporary, pid.to_string())
+    // Made anew: what somebody put there before may be a link to another file, or a FIFO.
+    match std::fs::remove_file(&temporary) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Failure::io(&temporary.display().to_string(), &error));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    std::fs::File::create_new(&temporary)
+        .and_then(|mut new| new.write_all(pid.to_string().as_bytes()))
         .and_then(|()| std::fs::rename(&temporary, file))
         .map_err(|error| Failure::io(&file.display().to_string(), &error))
 }
@@ -202,6 +211,10 @@ pub(crate) fn start(global: &Global, id: &str) -> Result<(), Failure> {
     let lock = home.lock(Patience::Upto(PATIENCE))?;
     let record = home.known()?;
     match home.status(&record) {
+        // It would not hear of its start, and whoever waits for that holds the lock which `resume` needs.
+        Status::Created if record.groups().is_frozen().map_err(Failure::Groups)? => {
+            return Err(Failure::said("cannot start a paused container"));
+        }
         Status::Created if record.startable => {}
         Status::Created | Status::Creating => {
             return Err(Failure::said(

@@ -1,11 +1,11 @@
 //! `delete` and `kill`: the end of a container, and taking back all of it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use airtight_plan::bundle::Hook;
 use airtight_sandbox::groups::Inside;
 use airtight_sys::SysError;
-use airtight_sys::lock::Patience;
+use airtight_sys::lock::{Lock, Patience};
 use airtight_sys::poll::{Watch, poll};
 use airtight_sys::signal::{self, SIGKILL};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -19,6 +19,9 @@ use crate::state::{Home, Root, Status};
 /// For whoever works on the container: a `create` is done in milliseconds unless a hook takes its time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// For whoever is about to be done.
+const A_SECOND: Duration = Duration::from_secs(1);
+
 /// For a process that was killed.
 const A_MOMENT: Duration = Duration::from_millis(100);
 
@@ -27,7 +30,7 @@ pub(crate) fn delete(global: &Global, id: &str, force: bool) -> Result<(), Failu
         Err(Failure::NotThere) if force => return Ok(()),
         home => home?,
     };
-    let lock = match home.lock(Patience::Upto(PATIENCE)) {
+    let lock = match locked(&home, force) {
         Err(Failure::NotThere) if force => return Ok(()),
         lock => lock?,
     };
@@ -49,6 +52,20 @@ pub(crate) fn delete(global: &Global, id: &str, force: bool) -> Result<(), Failu
     take_back(global, &home, &record)?;
     drop(lock);
     Ok(())
+}
+
+/// By force not only what the container does is ended, but also a command that waits for it: a program of its image may keep `start` waiting for ever.
+fn locked(home: &Home, force: bool) -> Result<Lock, Failure> {
+    if force {
+        match home.lock(Patience::Upto(A_SECOND)) {
+            Err(Failure::Busy) => {}
+            lock => return lock,
+        }
+        if let Some(record) = home.read()? {
+            kill_all(&record)?;
+        }
+    }
+    home.lock(Patience::Upto(PATIENCE))
 }
 
 /// Groups, hooks, directory: each may be gone already, so that any death in between leaves something that the next `delete` takes back.
@@ -118,11 +135,22 @@ fn kill_all(record: &Record) -> Result<(), Failure> {
         return Ok(());
     };
     send(&pidfd, SIGKILL)?;
-    if poll(&mut [Watch::readable(pidfd.as_fd())], Some(PATIENCE))? {
-        Ok(())
-    } else {
-        Err(Failure::said("container init still running"))
+    if poll(&mut [Watch::readable(pidfd.as_fd())], Some(A_MOMENT))? {
+        return Ok(());
     }
+    // Where it may change groups below its own it may have frozen itself in one, and another process of it may do so again and again.
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        // Not at once: a large process takes its time, and its groups may be those of another container too.
+        if start.elapsed() > A_SECOND {
+            signal_all(record, SIGKILL)?;
+        }
+        record.groups().thaw_all().map_err(Failure::Groups)?;
+        if poll(&mut [Watch::readable(pidfd.as_fd())], Some(A_MOMENT))? {
+            return Ok(());
+        }
+    }
+    Err(Failure::said("container init still running"))
 }
 
 /// Whoever killed it a moment ago need not ask again: a process takes some time to end.
@@ -170,14 +198,14 @@ pub(crate) fn kill(global: &Global, id: &str, signal: &str, all: bool) -> Result
             return Err(Failure::NotRunning);
         }
         signal_all(&record, number)?;
-        return thaw(&record);
+        return record.groups().thaw_all().map_err(Failure::Groups);
     }
     let process = record.process.ok_or(Failure::NotRunning)?;
     let pidfd = open(process)?.ok_or(Failure::NotRunning)?;
     if number == SIGKILL {
         send(&pidfd, number)?;
-        // A frozen v1 group would keep it until it thaws.
-        return thaw(&record);
+        // A frozen v1 group would keep it until it thaws, and so would one of its own making.
+        return record.groups().thaw_all().map_err(Failure::Groups);
     }
     send(&pidfd, number)
 }

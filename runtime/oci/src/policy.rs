@@ -101,12 +101,7 @@ fn ceilings(facts: &HostFacts) -> impl Iterator<Item = PathBuf> {
 
 /// A whole file of text, of at most `limit` bytes. `Err(None)`: there is no such file.
 pub(crate) fn read(path: &Path, limit: u64) -> Result<String, Option<String>> {
-    let problem = |error: std::io::Error| match error.kind() {
-        ErrorKind::NotFound | ErrorKind::NotADirectory => None,
-        ErrorKind::PermissionDenied => Some("may not be read".to_owned()),
-        ErrorKind::InvalidData => Some("is not UTF-8 text".to_owned()),
-        _ => Some(error.to_string()),
-    };
+    let problem = |error| problem(&error);
     let mut text = String::new();
     let read = std::fs::File::open(path)
         .and_then(|file| file.take(limit + 1).read_to_string(&mut text))
@@ -115,4 +110,14 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<String, Option<String>> {
         return Err(Some(format!("is longer than {limit} bytes")));
     }
     Ok(text)
+}
+
+/// Why a file was not read. `None`: there is none.
+pub(crate) fn problem(error: &std::io::Error) -> Option<String> {
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => None,
+        ErrorKind::PermissionDenied => Some("may not be read".to_owned()),
+        ErrorKind::InvalidData => Some("is not UTF-8 text".to_owned()),
+        _ => Some(error.to_string()),
+    }
 }

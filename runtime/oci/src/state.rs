@@ -9,7 +9,9 @@ use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use airtight_sys::directory;
 use airtight_sys::lock::{self, Lock, Patience};
 use airtight_sys::process;
 
@@ -116,7 +118,12 @@ impl Root {
         };
         match made {
             Ok(()) => {
-                let lock = home.lock(Patience::None)?;
+                // Others may look at it before it is locked, and one who deletes finds nothing in it and takes it away.
+                let lock = home.lock(Patience::Upto(A_LOOK))?;
+                if home.dir.join(FILE).exists() {
+                    // The next one's of this name.
+                    return Err(Failure::Exists);
+                }
                 Ok((home, lock))
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(Failure::Exists),
@@ -179,7 +186,7 @@ impl Home {
     /// What is written; `None` where a runtime died before it wrote anything, and so before it made anything.
     pub(crate) fn read(&self) -> Result<Option<Record>, Failure> {
         let path = self.dir.join(FILE);
-        match fs::read_to_string(&path) {
+        match directory::read_regular(&path, LONGEST_RECORD) {
             // Cut short: the same.
             Ok(text) => Ok(Record::from_lines(&text)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -265,6 +272,12 @@ fn is_borrowed_root() -> bool {
         .is_ok_and(|map| map.split_ascii_whitespace().eq(["0", "0", "4294967295"]));
     !whole && std::env::var_os("USER").is_none_or(|user| user != "root")
 }
+
+/// As long as another holds the lock on a directory in which it finds nothing.
+const A_LOOK: Duration = Duration::from_secs(1);
+
+/// Of a record: a config's annotations are in it, each of their bytes six at most.
+const LONGEST_RECORD: u64 = 32 << 20;
 
 /// The longest name that every runtime takes.
 const LONGEST_ID: usize = 1024;

@@ -1,6 +1,7 @@
 //! Making and looking at files below a descriptor.
 
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -90,6 +91,41 @@ pub fn open_path(path: &Path, flags: OFlag) -> Result<OwnedFd> {
 pub fn open_path_follow(path: &Path, flags: OFlag) -> Result<OwnedFd> {
     nix::fcntl::open(path, flags | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(|errno| SysError::new("open", format!("{path:?}, {flags:?}"), errno))
+}
+
+/// The whole of a regular file of text of at most `limit` bytes: no link, and no FIFO, whose writer would be waited for.
+///
+/// # Errors
+/// `open(2)`'s, `read(2)`'s; what it is instead.
+pub fn read_regular(path: &Path, limit: u64) -> io::Result<String> {
+    match open_path(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK) {
+        Err(error) if error.errno == Errno::ELOOP => Err(io::Error::other("is a link")),
+        opened => regular(opened, limit),
+    }
+}
+
+/// As [`read_regular`], also through a link.
+///
+/// # Errors
+/// As [`read_regular`].
+pub fn read_regular_follow(path: &Path, limit: u64) -> io::Result<String> {
+    let opened = open_path_follow(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK);
+    regular(opened, limit)
+}
+
+fn regular(opened: Result<OwnedFd>, limit: u64) -> io::Result<String> {
+    let file = opened.map_err(|error| io::Error::from(error.errno))?;
+    if kind(&file).map_err(|error| io::Error::from(error.errno))? != Kind::File {
+        return Err(io::Error::other("is no regular file"));
+    }
+    let mut text = String::new();
+    let read = File::from(file)
+        .take(limit.saturating_add(1))
+        .read_to_string(&mut text)?;
+    if read as u64 > limit {
+        return Err(io::Error::other(format!("is longer than {limit} bytes")));
+    }
+    Ok(text)
 }
 
 /// `mkdirat(2)` with exactly `mode`, whatever the umask; opens what it made.

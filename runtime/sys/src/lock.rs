@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::stat::Mode;
 
-use crate::directory::open_path;
+use crate::directory::{identity, open_path};
 use crate::error::{Result, SysError};
 
 /// How long to wait for whoever holds a lock.
@@ -25,16 +25,24 @@ const PAUSE: Duration = Duration::from_millis(2);
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "it is held, not read")] Flock<OwnedFd>);
 
-/// An exclusive lock on a directory. `None`: another holds it.
+/// An exclusive lock on the directory that has this path now. `None`: another holds it.
 ///
 /// # Errors
-/// `open(2)`'s, `flock(2)`'s.
+/// `open(2)`'s, `flock(2)`'s. `ENOENT`: it was removed, perhaps by whoever held the lock.
 pub fn directory(path: &Path, patience: Patience) -> Result<Option<Lock>> {
-    let mut fd = open_path(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+    let open = || open_path(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY);
+    let mut fd = open()?;
     let start = Instant::now();
     loop {
         fd = match Flock::lock(fd, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(Some(Lock(lock))),
+            // Whoever held it may have removed it, and another made it anew: a lock on what has no name any more keeps nobody out.
+            Ok(lock) => {
+                let now = open()?;
+                if identity(&*lock)? == identity(&now)? {
+                    return Ok(Some(Lock(lock)));
+                }
+                now
+            }
             Err((fd, Errno::EWOULDBLOCK | Errno::EINTR)) => fd,
             Err((_, errno)) => return Err(SysError::new("flock", format!("{path:?}"), errno)),
         };
@@ -74,5 +82,25 @@ mod tests {
                 .errno,
             Errno::ENOENT
         );
+    }
+
+    #[test]
+    fn a_lock_is_on_the_directory_that_has_the_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("d");
+        std::fs::create_dir(&path).unwrap();
+        let first = directory(&path, Patience::None).unwrap().unwrap();
+        let waits = {
+            let path = path.clone();
+            std::thread::spawn(move || directory(&path, Patience::Upto(Duration::from_secs(5))))
+        };
+        // It has the old one open by then, or finds the new one at once.
+        std::thread::sleep(Duration::from_millis(50));
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        drop(first);
+        let second = waits.join().unwrap().unwrap().unwrap();
+        assert!(directory(&path, Patience::None).unwrap().is_none());
+        drop(second);
     }
 }

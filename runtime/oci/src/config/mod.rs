@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use airtight_plan::IdMap;
 use airtight_plan::bundle::{Config, Hook, Hooks, MountEntry, ProcessConfig, Resources, Root};
+use airtight_sys::directory::read_regular_follow;
 use serde_json::{Map, Value};
 
 use crate::document::{Object, Problems};
@@ -68,7 +69,9 @@ pub(crate) fn load_confined(dir: &Path) -> Result<Loaded, Failure> {
 /// With the root's path as it is written, which is given besides.
 fn read(dir: &Path) -> Result<(Loaded, PathBuf), Failure> {
     let path = dir.join("config.json");
-    let text = text(&path)?;
+    // Whoever fills a bundle may put anything there: a FIFO, say, for whose writer a runtime would wait.
+    let text = read_regular_follow(&path, MAX_CONFIG)
+        .map_err(|error| no_document(&path, policy::problem(&error).unwrap_or_else(not_found)))?;
     let parsed =
         config(object(&path, &text)?).map_err(|problems| Failure::Config { path, problems })?;
     let asked = parsed.value.root.path.clone();
@@ -101,7 +104,11 @@ pub(crate) fn document(path: &Path) -> Result<Map<String, Value>, Failure> {
 
 fn text(path: &Path) -> Result<String, Failure> {
     policy::read(path, MAX_CONFIG)
-        .map_err(|problem| no_document(path, problem.unwrap_or_else(|| "not found".into())))
+        .map_err(|problem| no_document(path, problem.unwrap_or_else(not_found)))
+}
+
+fn not_found() -> String {
+    "not found".into()
 }
 
 fn object(path: &Path, text: &str) -> Result<Map<String, Value>, Failure> {

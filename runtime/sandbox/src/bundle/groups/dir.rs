@@ -1,6 +1,6 @@
 //! One group's directory, open.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
@@ -58,6 +58,71 @@ impl Dir {
         Ok(Self { fd, path: shown })
     }
 
+    /// Calls `each` for every group below this one, those in it before it, with the directory that it is in and its name. A container makes as many as it
+    /// likes, one in the other as deep as it likes: descriptors are held of two of them at a time. What goes away meanwhile is passed over.
+    pub(super) fn walk(&self, mut each: impl FnMut(&Self, &OsStr) -> Result<()>) -> Result<()> {
+        // Names that are still to be visited, a list for each level.
+        let mut levels = vec![there(self.children())?.unwrap_or_default()];
+        let mut at: Option<Self> = None;
+        while let Some(names) = levels.last_mut() {
+            let here = at.as_ref().unwrap_or(self);
+            if let Some(name) = names.last() {
+                let inside = match there(here.child(name))? {
+                    Some(dir) => there(dir.children())?.map(|names| (dir, names)),
+                    None => None,
+                };
+                match inside {
+                    Some((dir, inner)) if !inner.is_empty() => {
+                        levels.push(inner);
+                        at = Some(dir);
+                    }
+                    Some(_) => {
+                        each(here, name)?;
+                        names.pop();
+                    }
+                    None => drop(names.pop()),
+                }
+                continue;
+            }
+            levels.pop();
+            let Some(name) = levels.last_mut().and_then(Vec::pop) else {
+                break;
+            };
+            if levels.len() == 1 {
+                at = None;
+                each(self, &name)?;
+            } else {
+                // It was entered from there, and no group is ever moved into another.
+                let above = here.above()?;
+                each(&above, &name)?;
+                at = Some(above);
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Self::below`], but told by the path of this one.
+    fn child(&self, name: &OsStr) -> Result<Self> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+        let fd = open_beneath(&self.fd, Path::new(name), flags)
+            .map_err(|error| at(&self.path, error))?;
+        Ok(Self {
+            fd,
+            path: self.path.clone(),
+        })
+    }
+
+    fn above(&self) -> Result<Self> {
+        let fd = airtight_sys::open::open_name(&self.fd, OsStr::new(".."))
+            .map_err(|error| at(&self.path, error))?;
+        let dir = Self {
+            fd,
+            path: self.path.clone(),
+        };
+        // To be read.
+        dir.child(OsStr::new("."))
+    }
+
     pub(super) fn prove(&self, v2: bool) -> Result<()> {
         let want = if v2 {
             CGROUP2_SUPER_MAGIC
@@ -76,23 +141,30 @@ impl Dir {
         &self.path
     }
 
-    pub(super) fn file(&self, name: &str, flags: OFlag) -> Result<OwnedFd> {
-        open_beneath(&self.fd, Path::new(name), flags)
+    pub(super) fn file(&self, name: impl AsRef<Path>, flags: OFlag) -> Result<OwnedFd> {
+        open_beneath(&self.fd, name.as_ref(), flags)
             .map_err(|error| at(&self.path.join(name), error))
     }
 
-    pub(super) fn write(&self, name: &str, value: &str) -> Result<()> {
+    pub(super) fn write(&self, name: impl AsRef<Path>, value: &str) -> Result<()> {
+        let name = name.as_ref();
         self.write_to(&self.file(name, OFlag::O_WRONLY)?, name, value)
     }
 
     /// `file` is the one of this name, open for writing.
-    pub(super) fn write_to(&self, file: &OwnedFd, name: &str, value: &str) -> Result<()> {
-        let shown = || format!("{}, {value:?}", self.path.join(name).display());
+    pub(super) fn write_to(
+        &self,
+        file: &OwnedFd,
+        name: impl AsRef<Path>,
+        value: &str,
+    ) -> Result<()> {
+        let shown = || format!("{}, {value:?}", self.path.join(&name).display());
         write_value(file, value.as_bytes(), "")
             .map_err(|error| SysError::new(error.call, shown(), error.errno))
     }
 
-    pub(super) fn read(&self, name: &str) -> Result<String> {
+    pub(super) fn read(&self, name: impl AsRef<Path>) -> Result<String> {
+        let name = name.as_ref();
         let file = self.file(name, OFlag::O_RDONLY)?;
         let mut text = String::new();
         File::from(file)
@@ -148,7 +220,12 @@ impl Dir {
         Ok(names)
     }
 
-    fn failed(&self, call: &'static str, name: &str, error: &std::io::Error) -> SysError {
+    fn failed(
+        &self,
+        call: &'static str,
+        name: impl AsRef<Path>,
+        error: &std::io::Error,
+    ) -> SysError {
         // What std has no number for.
         let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
         SysError::new(call, self.path.join(name).display().to_string(), errno)

@@ -1,6 +1,7 @@
 //! Stopping every process of a container at once, and letting them go on.
 
 use std::os::fd::AsFd as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use airtight_sys::poll::{Watch, poll};
@@ -8,11 +9,12 @@ use airtight_sys::{Result as SysResult, SysError};
 use nix::fcntl::OFlag;
 
 use super::Groups;
-use super::dir::Dir;
+use super::dir::{Dir, there};
 use crate::error::Cause;
 
 /// A process in an uninterruptible call freezes when that ends; longer than this is for the caller to decide.
 const LIMIT: Duration = Duration::from_secs(10);
+const V1_STATE: &str = "freezer.state";
 /// v1: between looks at whether all have stopped.
 const FIRST_WAIT: Duration = Duration::from_micros(20);
 const LONGEST_WAIT: Duration = Duration::from_millis(5);
@@ -47,6 +49,23 @@ impl Groups {
         }
     }
 
+    /// Likewise with groups that the container made below its own and froze: on v1 a process in one of them cannot even be killed, on v2 it can.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn thaw_all(&self) -> Result<(), Cause> {
+        if self.is_frozen()? {
+            self.thaw()?;
+        }
+        if let Some(dir) = self.of("freezer")? {
+            dir.walk(|parent, name| {
+                let file = Path::new(name).join(V1_STATE);
+                there(parent.write(file, "THAWED")).map(drop)
+            })?;
+        }
+        Ok(())
+    }
+
     /// Whether they are, or are about to be. A container without a freezer is not.
     ///
     /// # Errors
@@ -79,9 +98,7 @@ enum Freezer {
 
 pub(super) fn is_frozen(dir: &Dir) -> SysResult<bool> {
     Ok(matches!(
-        dir.read_if_there("freezer.state")?
-            .unwrap_or_default()
-            .trim(),
+        dir.read_if_there(V1_STATE)?.unwrap_or_default().trim(),
         "FROZEN" | "FREEZING"
     ))
 }
@@ -98,7 +115,7 @@ fn freeze_v1(dir: &Dir) -> Result<(), Cause> {
     let frozen = try_freeze_v1(dir);
     if !matches!(frozen, Ok(true)) {
         // Half frozen is worse than running: nobody would look for that.
-        dir.write("freezer.state", "THAWED")?;
+        dir.write(V1_STATE, "THAWED")?;
     }
     if frozen? { Ok(()) } else { Err(unable()) }
 }
@@ -110,8 +127,8 @@ fn try_freeze_v1(dir: &Dir) -> Result<bool, Cause> {
         let mut wait = FIRST_WAIT;
         for _ in 0..LOOKS_PER_TRY {
             // Written each time: it takes the ones that came since.
-            dir.write("freezer.state", "FROZEN")?;
-            match dir.read("freezer.state")?.trim() {
+            dir.write(V1_STATE, "FROZEN")?;
+            match dir.read(V1_STATE)?.trim() {
                 "FROZEN" => return Ok(true),
                 "FREEZING" => {}
                 other => {
@@ -123,13 +140,13 @@ fn try_freeze_v1(dir: &Dir) -> Result<bool, Cause> {
             std::thread::sleep(wait);
             wait = (wait * 2).min(LONGEST_WAIT);
         }
-        dir.write("freezer.state", "THAWED")?;
+        dir.write(V1_STATE, "THAWED")?;
     }
     Ok(false)
 }
 
 fn thaw_v1(dir: &Dir) -> Result<(), Cause> {
-    dir.write("freezer.state", "THAWED")?;
+    dir.write(V1_STATE, "THAWED")?;
     if is_frozen(dir)? {
         // A group above keeps it.
         return Err(Cause::Refused {

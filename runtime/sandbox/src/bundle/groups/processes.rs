@@ -1,6 +1,7 @@
 //! The processes of a container, and signals to all of them.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use airtight_sys::{Result as SysResult, SysError, signal};
 use nix::errno::Errno;
@@ -9,8 +10,6 @@ use super::Groups;
 use super::dir::{Dir, there};
 use crate::error::Cause;
 
-/// Deeper than any service manager goes inside of a container.
-const DEPTH: usize = 32;
 /// Rounds in which processes are found that the one before did not signal. More than a few mean that they fork faster than we look.
 const ROUNDS: usize = 8;
 
@@ -22,7 +21,7 @@ impl Groups {
     pub fn pids(&self) -> Result<Vec<i32>, Cause> {
         let mut found = BTreeSet::new();
         if let Some(dir) = self.members()? {
-            members(&dir, DEPTH, &mut found)?;
+            members(&dir, &mut found)?;
         }
         Ok(found.into_iter().collect())
     }
@@ -94,9 +93,14 @@ impl Groups {
     }
 }
 
-pub(super) fn members(dir: &Dir, depth: usize, found: &mut BTreeSet<i32>) -> SysResult<()> {
+pub(super) fn members(dir: &Dir, found: &mut BTreeSet<i32>) -> SysResult<()> {
+    listed(dir, Path::new("cgroup.procs"), found)?;
+    dir.walk(|parent, name| listed(parent, &Path::new(name).join("cgroup.procs"), found))
+}
+
+fn listed(dir: &Dir, file: &Path, found: &mut BTreeSet<i32>) -> SysResult<()> {
     // One of threads tells no processes; they are in the group above it.
-    let list = match dir.read("cgroup.procs") {
+    let list = match dir.read(file) {
         Err(SysError {
             errno: Errno::EOPNOTSUPP,
             ..
@@ -109,13 +113,5 @@ pub(super) fn members(dir: &Dir, depth: usize, found: &mut BTreeSet<i32>) -> Sys
         .flat_map(|list| list.lines())
         .filter_map(|line| line.parse().ok());
     found.extend(pids.filter(|pid: &i32| *pid > 0));
-    if depth == 0 {
-        return Ok(());
-    }
-    for name in there(dir.children())?.unwrap_or_default() {
-        if let Some(child) = there(dir.below(name.as_ref()))? {
-            members(&child, depth - 1, found)?;
-        }
-    }
     Ok(())
 }

@@ -21,8 +21,6 @@ const LONGEST_WAIT: Duration = Duration::from_millis(10);
 const LIMIT: Duration = Duration::from_secs(10);
 /// Ended ones leave sooner than that; others are a reason to stop waiting.
 const LIMIT_FOR_KEPT: Duration = Duration::from_millis(500);
-/// Groups that a container made below its own.
-const DEPTH: usize = 32;
 
 /// What becomes of processes that are still inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,10 +80,10 @@ fn remove(place: &GroupPlace, inside: Inside, end: Instant) -> SysResult<()> {
             done => return done,
         };
         if let Some(dir) = there(parent.below(Path::new(name)))? {
-            remove_below(&dir, DEPTH)?;
+            remove_below(&dir)?;
             if inside == Inside::Killed {
                 let mut left = BTreeSet::new();
-                members(&dir, DEPTH, &mut left)?;
+                members(&dir, &mut left)?;
                 kill(&left);
             }
         }
@@ -98,19 +96,11 @@ fn remove(place: &GroupPlace, inside: Inside, end: Instant) -> SysResult<()> {
 }
 
 /// Ones of the container's own, from the bottom up; what is busy keeps the whole busy, and is met again.
-fn remove_below(dir: &Dir, depth: usize) -> SysResult<()> {
-    for name in there(dir.children())?.unwrap_or_default() {
-        if depth > 0
-            && let Some(child) = there(dir.below(Path::new(&name)))?
-        {
-            remove_below(&child, depth - 1)?;
-        }
-        match remove_directory(dir, &name) {
-            Err(error) if error.errno != Errno::EBUSY => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
+fn remove_below(dir: &Dir) -> SysResult<()> {
+    dir.walk(|parent, name| match remove_directory(parent, name) {
+        Err(error) if error.errno != Errno::EBUSY => Err(error),
+        _ => Ok(()),
+    })
 }
 
 fn kill(pids: &BTreeSet<i32>) {

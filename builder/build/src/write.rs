@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use airtight_image::layer::{Form, LayerWriter, Sealed};
-use airtight_image::{Identity, Store};
+use airtight_image::{Identity, Steady, Store};
 
 use crate::build::{BuiltLayer, LayerState};
 use crate::entries::{Content, Entries, Entry, EntryKind};
@@ -29,7 +29,7 @@ pub(crate) struct Written {
 pub(crate) struct Held {
     /// SHA-256 of the content.
     pub(crate) digest: [u8; 32],
-    /// When all was read, it was still what it was when it was planned.
+    /// It can be known by what it was when it was planned: it still was that when all was read, and each later change will show.
     pub(crate) steady: bool,
 }
 
@@ -60,6 +60,7 @@ pub(crate) fn write_layer(
     entries: &Entries,
     form: &Form,
     store: &Store,
+    proof: &Steady,
 ) -> Result<Written, WriteError> {
     let mut blob = store.put_blob()?;
     let mut layer = LayerWriter::new(&mut blob, form)?;
@@ -83,13 +84,14 @@ pub(crate) fn write_layer(
                     Content::Host(source) => {
                         let mut reader = Exact::open(source, *length)
                             .map_err(|err| unreadable(source.path(), &err, entry))?;
+                        let shows = proof.before_reading(&reader.file, source.identity());
                         let written = layer.file(place, mode, *length, &mut reader);
                         // The writer only sees a read fail; the reader knows why.
                         let identity = reader
                             .finish()
                             .map_err(|err| unreadable(source.path(), &err, entry))?;
                         written?;
-                        identity == *source.identity()
+                        shows && identity == *source.identity()
                     }
                 };
                 steady.push(still);

@@ -30,6 +30,6 @@ pub use platform::Platform;
 pub use reference::{ImageRef, Output, Reference};
 pub use store::{
     BlobWriter, Contents, Device, GcReport, Identity, Known, LayerKey, LayerRecord, Lease, Listed,
-    NewContents, OutcomeLayer, PlatformImage, Root, Store, VerifiedReader, VerifyReport,
+    NewContents, OutcomeLayer, PlatformImage, Root, Steady, Store, VerifiedReader, VerifyReport,
     parse_layer_record, parse_outcome,
 };

@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use airtight_image::{DigestOf, Identity};
+use airtight_image::{DigestOf, Identity, Steady};
 
 use crate::entries::{Content, Entries, EntryKind};
 use crate::source::Source;
@@ -24,7 +24,7 @@ pub(super) fn digests<'a>(
 }
 
 /// Reads each file of which nothing is known; whether there was one.
-pub(super) fn fill(entries: &Entries, held: &mut [Option<Held>]) -> bool {
+pub(super) fn fill(entries: &Entries, held: &mut [Option<Held>], proof: &Steady) -> bool {
     let kinds = entries.iter().map(|(_, entry)| &entry.kind);
     let sources = kinds.filter_map(|kind| match kind {
         EntryKind::File { content, .. } => Some(content),
@@ -42,7 +42,7 @@ pub(super) fn fill(entries: &Entries, held: &mut [Option<Held>]) -> bool {
     let work = || {
         let mut buffer = vec![0; BUFFER];
         while let Some((at, source)) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let read = read(source, &mut buffer);
+            let read = read(source, &mut buffer, proof);
             let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
             done.push((*at, read));
         }
@@ -64,8 +64,10 @@ pub(super) fn fill(entries: &Entries, held: &mut [Option<Held>]) -> bool {
 }
 
 /// As long as planned, or nothing: the length is a part of the key.
-fn read(source: &Source, buffer: &mut [u8]) -> Option<Held> {
+fn read(source: &Source, buffer: &mut [u8], proof: &Steady) -> Option<Held> {
     let (mut file, _) = source.open().ok()?;
+    let identity = source.identity();
+    let shows = proof.before_reading(&file, identity);
     let (mut of, mut length) = (DigestOf::default(), 0_u64);
     loop {
         let count = file.read(buffer).ok()?;
@@ -75,8 +77,7 @@ fn read(source: &Source, buffer: &mut [u8]) -> Option<Held> {
         length += count as u64;
         of.add(buffer.get(..count)?);
     }
-    let identity = source.identity();
-    let steady = Identity::of(&file.metadata().ok()?) == *identity;
+    let steady = shows && Identity::of(&file.metadata().ok()?) == *identity;
     (length == identity.length).then(|| Held {
         digest: of.digest().to_bytes(),
         steady,

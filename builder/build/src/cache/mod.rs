@@ -13,7 +13,8 @@ use std::time::SystemTime;
 use airtight_image::layer::Form;
 use airtight_image::registry::{CachedLayer, Report};
 use airtight_image::{
-    Contents, Device, Digest, Known, LayerKey, LayerRecord, NewContents, OutcomeLayer, Store,
+    Contents, Device, Digest, Known, LayerKey, LayerRecord, NewContents, OutcomeLayer, Steady,
+    Store,
 };
 
 use crate::build::{BuildRequest, BuiltLayer, LayerState};
@@ -35,6 +36,7 @@ pub(crate) struct Cache<'a> {
     used: bool,
     form: Form,
     started: SystemTime,
+    proof: Steady,
     /// Read when a file is asked about.
     contents: Option<Contents>,
     devices: HashMap<u64, Option<Device>>,
@@ -63,6 +65,7 @@ impl<'a> Cache<'a> {
             used,
             form,
             started,
+            proof: Steady::since(started),
             contents: None,
             devices: HashMap::new(),
             held: Vec::new(),
@@ -176,7 +179,8 @@ impl<'a> Cache<'a> {
         entries: &'a Entries,
         shape: Digest,
     ) -> Result<BuiltLayer, WriteError> {
-        let Written { layer, contents } = write_layer(name, entries, &self.form, self.store)?;
+        let Written { layer, contents } =
+            write_layer(name, entries, &self.form, self.store, &self.proof)?;
         let key = key::key(&shape, contents.iter().map(|held| held.digest));
         let record = LayerRecord {
             digest: layer.digest.clone(),
@@ -212,7 +216,7 @@ impl<'a> Cache<'a> {
                 }),
             })
             .collect();
-        self.read |= content::fill(entries, &mut held);
+        self.read |= content::fill(entries, &mut held, &self.proof);
         held
     }
 
@@ -278,7 +282,7 @@ impl<'a> Cache<'a> {
             .known(source)
             .filter(|known| known.digest == held.digest);
         let identity = source.identity();
-        let proven = known.is_some() || (held.steady && identity.settled_at(self.started));
+        let proven = known.is_some() || held.steady;
         let device = device(&mut self.devices, source).filter(|_| proven);
         if let Some(device) = device {
             let note = known.and_then(|known| known.note);

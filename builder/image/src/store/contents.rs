@@ -1,7 +1,7 @@
 //! What files of this host held when builds read them, so that the next build need not: one file for each build file, read at once at its start. A record stands for
 //! a file only as long as everything that the kernel says of it is the same (device, inode, length, both times to the nanosecond, mode), on a file system whose
-//! kernel keeps those times itself, and only if both times lay well before the bytes were read: what is written in the same tick as it is read shows no difference
-//! later.
+//! kernel keeps those times itself, and only if both times lay well before the bytes were read, what is written in the same tick as it is read shows no difference
+//! later, and each later store would change them ([`super::Steady`]).
 //!
 //! ```text
 //! cache/files/HEX   HEX of the build file's path; little endian:
@@ -54,14 +54,14 @@ const MARGIN: i128 = 1_000_000_000;
 /// Where a time is whole seconds, the file system may have no finer ones; those that count by two are not trusted at all.
 const COARSE_MARGIN: i128 = 3_000_000_000;
 
-/// Local file systems on whose change time no program but the clock's owner has a say: ext2 to 4, XFS, Btrfs, F2FS, overlayfs, ZFS, bcachefs, erofs, SquashFS. Over
-/// a network or in user space (NFS, SMB, 9p, FUSE) another machine or a program says what the times are. On tmpfs a store through a mapping changes none.
-const TRUSTED: [u64; 9] = [
+/// Local file systems on whose change time no program but the clock's owner has a say: ext2 to 4, XFS, Btrfs, F2FS, ZFS, bcachefs, erofs, SquashFS. Over
+/// a network or in user space (NFS, SMB, 9p, FUSE) another machine or a program says what the times are. On tmpfs a store through a mapping changes none. An
+/// overlay's pages are those of the file system below, where they cannot be written out from above ([`super::Steady`]).
+const TRUSTED: [u64; 8] = [
     0xef53,
     0x5846_5342,
     0x9123_683e,
     0xf2f5_2010,
-    0x794c_7630,
     0x2fc1_2fc1,
     0xca45_1a4e,
     0xe0f5_e1e2,

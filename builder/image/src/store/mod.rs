@@ -22,6 +22,7 @@ mod packages;
 mod partial;
 mod records;
 mod referrers;
+mod steady;
 mod trees;
 
 use std::fs::{self, DirBuilder, File};
@@ -41,6 +42,7 @@ pub use outcomes::{OutcomeLayer, parse_outcome};
 pub(crate) use partial::{Kept, Partial};
 pub use records::{LayerKey, LayerRecord, parse_layer_record};
 pub(crate) use referrers::{MAX_ARTIFACT, MAX_REFERRERS, OURS};
+pub use steady::Steady;
 pub(crate) use trees::Capped;
 pub use trees::Lease;
 

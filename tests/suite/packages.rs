@@ -5,6 +5,7 @@ use std::process::Command;
 use airtight_tests::debian::{Deb, Publish, Repository, Signer, filter};
 use airtight_tests::{Need, Ran, World, has, repository};
 
+mod base;
 mod real;
 
 const NEEDS: [Need; 3] = [

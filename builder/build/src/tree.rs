@@ -1,7 +1,7 @@
 //! The image as it will look once its layers lie on each other: the base, the finished layers, the layer in the making.
 //! Links are followed as the kernel will follow them in the image, never on the host.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::fs::FileTypeExt as _;
@@ -224,6 +224,44 @@ impl Tree {
             .unwrap_or(Node::Absent)
     }
 
+    /// The names that the base has in a directory; what each of them is, or whether a higher tree took it away, [`Tree::walk`] tells.
+    pub(crate) fn names_in_base(&self, directory: &Path) -> BTreeSet<OsString> {
+        let Ok((place, Node::Directory)) = self.walk(directory) else {
+            return BTreeSet::new();
+        };
+        let has = |tree: &&PathBuf| in_base(tree, place.relative()) == Some(Node::Directory);
+        let listed = self.base.iter().filter(has).filter_map(|tree| {
+            let names = tree.join(place.relative()).read_dir().ok()?;
+            Some(names.filter_map(|entry| Some(entry.ok()?.file_name())))
+        });
+        listed.flatten().collect()
+    }
+
+    /// The files of a host in a directory itself, of the base and of all layers so far.
+    pub(crate) fn files_in(&self, directory: &ImagePath) -> Vec<(ImagePath, Source)> {
+        let ours = self.files_below(directory);
+        let direct = ours
+            .iter()
+            .filter(|(path, _)| path.parent().as_ref() == Some(directory));
+        let mut names = self.names_in_base(directory.as_path());
+        names.extend(direct.filter_map(|(path, _)| Some(path.name()?.to_owned())));
+        let file = |name: OsString| {
+            let path = directory.child(&name);
+            match self.lookup(&path) {
+                Node::File {
+                    content: Content::Host(source),
+                    ..
+                } => Some((path, source)),
+                Node::File { .. }
+                | Node::Absent
+                | Node::Directory
+                | Node::Symlink(_)
+                | Node::Other => None,
+            }
+        };
+        names.into_iter().filter_map(file).collect()
+    }
+
     /// Every file of the current and the earlier layers below a directory, the topmost of each path.
     pub(crate) fn files_below(&self, directory: &ImagePath) -> Vec<(ImagePath, Source)> {
         let mut found = HashMap::new();
@@ -317,6 +355,47 @@ mod tests {
             length: 1,
             executable: false,
         }
+    }
+
+    #[test]
+    fn the_files_of_a_directory_are_those_of_the_base_and_the_layers() {
+        let dir = tempfile::tempdir().unwrap();
+        let [low, high] = ["low", "high"].map(|name| dir.path().join(name));
+        for path in [
+            low.join("lib/deep/liba.so"),
+            low.join("lib/libb.so"),
+            low.join("lib/libc.so"),
+            high.join("lib/libd.so"),
+        ] {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        std::os::unix::fs::symlink("libb.so", high.join("lib/libc.so")).unwrap();
+        let mut tree = Tree::on(vec![low.clone(), high]);
+        let own = dir.path().join("own");
+        std::fs::write(&own, "").unwrap();
+        let source = Source::of_host(own.clone(), &own.metadata().unwrap());
+        let kind = EntryKind::File {
+            content: Content::Host(source),
+            length: 0,
+            executable: false,
+        };
+        for name in ["/lib/libb.so", "/lib/libe.so"] {
+            tree.add(&path(name), kind.clone(), &origin()).unwrap();
+        }
+        tree.add(&path("/lib/libf.so"), file(), &origin()).unwrap();
+        let found = tree.files_in(&path("/lib"));
+        let found: Vec<_> = found
+            .iter()
+            .map(|(path, source)| (path.to_string(), source.path().starts_with(&low)))
+            .collect();
+        let want = [
+            ("/lib/libb.so", false),
+            ("/lib/libd.so", false),
+            ("/lib/libe.so", false),
+        ];
+        assert_eq!(found, want.map(|(path, low)| (path.to_owned(), low)));
+        assert_eq!(tree.files_in(&path("/lib/deep")).len(), 1);
     }
 
     #[test]

@@ -8,8 +8,11 @@ use super::change::{LockChanges, changes};
 use super::{ANEW, Lock, LockMode, PinnedPackages, asked, lock_problem};
 use crate::build::BuildRequest;
 use crate::error::{BuildError, Problem};
-use crate::packages::{self, PackageLayer};
+use crate::packages::{self, Candidate, PackageLayer};
 use crate::spec::{Base, BuildSpec};
+
+/// In one message.
+const MAX_NAMED: usize = 5;
 
 /// All that is not in the build file's directory or on the host.
 #[derive(Debug)]
@@ -48,9 +51,14 @@ pub(crate) fn outside(
         packages: old.packages.clone(),
     };
     let packages = if has_packages(spec) {
-        let pinned = choose(spec, context, request, store, &old)?;
-        let layers = packages::obtain(spec, context, &pinned.pinned, store, &request.packages)
-            .map_err(|stopped| stopped.in_file(&request.file))?;
+        let asking = Asking {
+            spec,
+            context,
+            request,
+            store,
+            installed: in_base(spec, base.as_ref(), request, store)?,
+        };
+        let (pinned, layers) = asking.packages(&old, &path)?;
         let architecture = request.platform().architecture().to_owned();
         lock.packages.insert(architecture, pinned);
         // What was chosen for another question is no answer to this one.
@@ -91,7 +99,14 @@ pub(crate) fn update(
         ..Lock::default()
     };
     if has_packages(spec) {
-        let pinned = choose(spec, context, request, store, &none)?;
+        let asking = Asking {
+            spec,
+            context,
+            request,
+            store,
+            installed: in_base(spec, base.as_ref(), request, store)?,
+        };
+        let pinned = asking.choose(&none)?;
         let architecture = request.platform().architecture().to_owned();
         let before = old.packages.get(&architecture);
         not_older(before, &pinned, request).map_err(in_file)?;
@@ -132,35 +147,114 @@ fn check_locked(
     }
     let architecture = platform.architecture();
     if has_packages(spec) && lock.packages_for(spec, architecture).is_none() {
-        let problem = format!("has no answer to what the build file asks for on {architecture}");
+        let missing = not_named(spec, lock, architecture);
+        let problem =
+            format!("has no answer to what the build file asks for on {architecture}{missing}");
         return bad(&problem);
     }
     Ok(())
 }
 
-fn choose(
+/// What the lock pins nothing of that name for, as the end of a sentence.
+fn not_named(spec: &BuildSpec, lock: &Lock, architecture: &str) -> String {
+    let Some(pinned) = lock.packages.get(architecture) else {
+        return String::new();
+    };
+    let has = |name: &str| pinned.pinned.iter().any(|pin| pin.name == name);
+    let missing = packages::requests(spec)
+        .filter(|(_, _, relation)| !has(&relation.name))
+        .map(|(_, key, relation)| format!("{relation} ({key})"));
+    let missing: Vec<String> = missing.take(MAX_NAMED).collect();
+    if missing.is_empty() {
+        return String::new();
+    }
+    format!(": it pins no {}", missing.join(", no "))
+}
+
+/// The packages that a base has.
+fn in_base(
     spec: &BuildSpec,
-    context: &Path,
+    base: Option<&Image>,
     request: &BuildRequest,
     store: &Store,
-    old: &Lock,
-) -> Result<PinnedPackages, BuildError> {
-    let platform = request.platform();
-    let architecture = platform.architecture();
-    if let Some(pinned) = old.packages_for(spec, architecture) {
-        return Ok(pinned.clone());
-    }
-    let (releases, pinned) =
-        packages::resolve(spec, context, architecture, store, &request.packages)
-            .map_err(|stopped| stopped.in_file(&request.file))?;
-    let pinned = PinnedPackages {
-        asked: asked(spec),
-        releases,
-        pinned,
+) -> Result<Vec<Candidate>, BuildError> {
+    let Some(image) = base.filter(|_| has_packages(spec)) else {
+        return Ok(Vec::new());
     };
-    not_older(old.packages.get(architecture), &pinned, request)
-        .map_err(|problem| problem.in_file(&request.file))?;
-    Ok(pinned)
+    let trees = store.unpacked(image)?;
+    packages::installed(trees, request.platform().architecture())
+        .map_err(|problem| problem.in_file(&request.file).into())
+}
+
+/// What a choice of packages is made for.
+struct Asking<'a> {
+    spec: &'a BuildSpec,
+    context: &'a Path,
+    request: &'a BuildRequest,
+    store: &'a Store,
+    /// By the base.
+    installed: Vec<Candidate>,
+}
+
+impl Asking<'_> {
+    /// Those that the lock pins, if they answer what is asked for; else a choice of now.
+    fn packages(
+        &self,
+        old: &Lock,
+        path: &Path,
+    ) -> Result<(PinnedPackages, Vec<PackageLayer>), BuildError> {
+        let file = &self.request.file;
+        let platform = self.request.platform();
+        let architecture = platform.architecture();
+        if let Some(pinned) = old.packages_for(self.spec, architecture) {
+            let layers = self.obtain(pinned)?;
+            let answered = packages::answers(self.spec, architecture, &layers, &self.installed);
+            match answered {
+                Ok(()) => return Ok((pinned.clone(), layers)),
+                Err(problem) if self.request.lock == LockMode::Locked => {
+                    return Err(lock_problem(path, problem, ANEW).in_file(file).into());
+                }
+                // Made anew, as one that answers another question.
+                Err(_) => {}
+            }
+        }
+        let pinned = self.choose(old)?;
+        let layers = self.obtain(&pinned)?;
+        Ok((pinned, layers))
+    }
+
+    fn obtain(&self, pinned: &PinnedPackages) -> Result<Vec<PackageLayer>, BuildError> {
+        packages::obtain(
+            self.spec,
+            self.context,
+            &pinned.pinned,
+            self.store,
+            &self.request.packages,
+        )
+        .map_err(|stopped| stopped.in_file(&self.request.file))
+    }
+
+    fn choose(&self, old: &Lock) -> Result<PinnedPackages, BuildError> {
+        let platform = self.request.platform();
+        let architecture = platform.architecture();
+        let (releases, pinned) = packages::resolve(
+            self.spec,
+            self.context,
+            architecture,
+            &self.installed,
+            self.store,
+            &self.request.packages,
+        )
+        .map_err(|stopped| stopped.in_file(&self.request.file))?;
+        let pinned = PinnedPackages {
+            asked: asked(self.spec),
+            releases,
+            pinned,
+        };
+        not_older(old.packages.get(architecture), &pinned, self.request)
+            .map_err(|problem| problem.in_file(&self.request.file))?;
+        Ok(pinned)
+    }
 }
 
 /// An old release is signed as well as a new one: whoever stands before a mirror could bring back what was mended since. As apt has it, time goes one way.

@@ -149,49 +149,93 @@ impl Index {
     }
 }
 
+/// Where the file of a package is.
+struct Place {
+    path: Box<str>,
+    size: u64,
+    digest: Digest,
+    source: u16,
+}
+
+impl Candidate {
+    /// A package that is there already, in a base or as a file: by what it says of itself. `None` for another architecture's.
+    pub(crate) fn there(stanza: &Stanza, architecture: &str) -> Result<Option<Self>, String> {
+        let place = |_: &str| {
+            Ok(Place {
+                path: "".into(),
+                size: 0,
+                digest: Digest::of(b""),
+                source: u16::MAX,
+            })
+        };
+        Self::of(stanza, architecture, place)
+    }
+
+    fn of(
+        stanza: &Stanza,
+        architecture: &str,
+        place: impl FnOnce(&str) -> Result<Place, String>,
+    ) -> Result<Option<Self>, String> {
+        let name = stanza.text("Package");
+        if !is_name(name) {
+            let shown: String = name.chars().take(80).collect();
+            return Err(format!("has a package `{shown}`, which is no name"));
+        }
+        let own = stanza.text("Architecture");
+        if own != architecture && own != "all" {
+            return Ok(None);
+        }
+        let version = Version::parse(stanza.text("Version"))
+            .map_err(|why| format!("has the package {name} whose version {why}"))?;
+        let Place {
+            path,
+            size,
+            digest,
+            source,
+        } = place(name)?;
+        let kept = |field: &str| stanza.text(field).into();
+        Ok(Some(Self {
+            name: name.into(),
+            version,
+            architecture: own.into(),
+            path,
+            size,
+            digest,
+            source,
+            pre_depends: kept("Pre-Depends"),
+            depends: kept("Depends"),
+            conflicts: kept("Conflicts"),
+            breaks: kept("Breaks"),
+            provides: kept("Provides"),
+        }))
+    }
+}
+
 fn candidate(
     stanza: &Stanza,
     architecture: &str,
     source: u16,
 ) -> Result<Option<Candidate>, String> {
-    let name = stanza.text("Package");
-    if !is_name(name) {
-        let shown: String = name.chars().take(80).collect();
-        return Err(format!("has a package `{shown}`, which is no name"));
-    }
-    let bad = |what: &str| format!("has the package {name} {what}");
-    let own = stanza.text("Architecture");
-    if own != architecture && own != "all" {
-        return Ok(None);
-    }
-    let version = Version::parse(stanza.text("Version"))
-        .map_err(|why| bad(&format!("whose version {why}")))?;
-    let digest = format!("sha256:{}", stanza.text("SHA256"))
-        .parse()
-        .map_err(|_| bad("without a SHA256"))?;
-    let size = stanza
-        .text("Size")
-        .parse()
-        .map_err(|_| bad("without a size"))?;
-    let path = stanza.text("Filename");
-    if path.is_empty() {
-        return Err(bad("without a file"));
-    }
-    let kept = |field: &str| stanza.text(field).into();
-    Ok(Some(Candidate {
-        name: name.into(),
-        version,
-        architecture: own.into(),
-        path: path.strip_prefix("./").unwrap_or(path).into(),
-        size,
-        digest,
-        source,
-        pre_depends: kept("Pre-Depends"),
-        depends: kept("Depends"),
-        conflicts: kept("Conflicts"),
-        breaks: kept("Breaks"),
-        provides: kept("Provides"),
-    }))
+    Candidate::of(stanza, architecture, |name| {
+        let bad = |what: &str| format!("has the package {name} {what}");
+        let digest = format!("sha256:{}", stanza.text("SHA256"))
+            .parse()
+            .map_err(|_| bad("without a SHA256"))?;
+        let size = stanza
+            .text("Size")
+            .parse()
+            .map_err(|_| bad("without a size"))?;
+        let path = stanza.text("Filename");
+        if path.is_empty() {
+            return Err(bad("without a file"));
+        }
+        Ok(Place {
+            path: path.strip_prefix("./").unwrap_or(path).into(),
+            size,
+            digest,
+            source,
+        })
+    })
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ pub(crate) fn add(key: &str, machine: Machine, tree: &mut Tree) -> Result<(), Pr
 fn directories(machine: Machine, tree: &Tree) -> Vec<ImagePath> {
     let mut named = Vec::new();
     if let Ok(configured) = ImagePath::parse(CONFIGURED) {
-        for (path, source) in tree.files_below(&configured) {
+        for (path, source) in tree.files_in(&configured) {
             let is_conf = path.as_path().extension().is_some_and(|end| end == "conf");
             let mut text = String::new();
             let read = source
@@ -83,7 +83,7 @@ fn directories(machine: Machine, tree: &Tree) -> Vec<ImagePath> {
 /// Name and path of each library that lies there.
 fn in_directory(directory: &ImagePath, machine: Machine, tree: &Tree) -> Vec<(String, String)> {
     let mut found = Vec::new();
-    for (path, source) in tree.files_below(directory) {
+    for (path, source) in tree.files_in(directory) {
         let file_name = path
             .name()
             .unwrap_or_default()
@@ -91,7 +91,7 @@ fn in_directory(directory: &ImagePath, machine: Machine, tree: &Tree) -> Vec<(St
             .into_owned();
         let is_library = file_name.contains(".so")
             && (file_name.starts_with("lib") || file_name.starts_with("ld-"));
-        if path.parent().as_ref() != Some(directory) || !is_library {
+        if !is_library {
             continue;
         }
         // What the linker could not load either is in no cache.

@@ -5,11 +5,13 @@
 //! It decides nothing of how a layer is written and knows no mirror.
 
 mod ar;
+mod bound;
 mod compression;
 mod control;
 mod deb;
 pub mod hostile;
 mod index;
+mod installed;
 pub(crate) mod linker_cache;
 mod obtain;
 mod openpgp;
@@ -28,8 +30,10 @@ use std::sync::Arc;
 
 use crate::error::{BuildError, Problem};
 
+pub(crate) use index::Candidate;
+pub(crate) use installed::installed;
 pub use obtain::PackageOptions;
-pub(crate) use obtain::{Pinned, ReleasePin, obtain, resolve};
+pub(crate) use obtain::{Pinned, ReleasePin, answers, obtain, requests, resolve};
 pub(crate) use place::place;
 pub(crate) use relation::{Relation, is_name as is_package_name};
 pub(crate) use settings::{Debian, check, check_packages};

@@ -14,9 +14,10 @@ use airtight_image::{Descriptor, Digest, Store};
 use crate::error::Problem;
 use crate::spec::BuildSpec;
 
+use super::bound::bound;
 use super::compression::Compression;
 use super::deb::{self, Failed};
-use super::index::Index;
+use super::index::{Candidate, Index};
 use super::openpgp::{Clock, Keyring, MAX_KEYRING};
 use super::relation::Relation;
 use super::release::{self, MAX_RELEASE, Release};
@@ -109,7 +110,7 @@ struct Mirrors<'a> {
     sources: Vec<Source>,
 }
 
-/// Chooses the packages of all layers from what the mirrors have now.
+/// Chooses the packages of all layers from what the mirrors have now; what `base` has is there already.
 ///
 /// # Errors
 /// A mirror that cannot be read or believed, or a choice that cannot be made.
@@ -117,6 +118,7 @@ pub(crate) fn resolve(
     spec: &BuildSpec,
     context: &Path,
     architecture: &str,
+    base: &[Candidate],
     store: &Store,
     options: &PackageOptions,
 ) -> Result<(Vec<ReleasePin>, Vec<Pinned>), Stopped> {
@@ -131,11 +133,12 @@ pub(crate) fn resolve(
     let (roots, keys): (Vec<Relation>, Vec<String>) = requests(spec)
         .map(|(_, key, relation)| (relation.clone(), key))
         .unzip();
-    let answer =
-        solve::solve(&index, architecture, &roots, &spec.debian.without).map_err(|unsolved| {
+    let answer = solve::solve(&index, base, architecture, &roots, &spec.debian.without).map_err(
+        |unsolved| {
             let key = keys.get(unsolved.root).map_or("layer", String::as_str);
             Problem::new(key, unsolved.problem, unsolved.fix)
-        })?;
+        },
+    )?;
     let layers = layers(spec, &answer);
     let mut pinned: Vec<Pinned> = answer
         .chosen
@@ -161,7 +164,7 @@ pub(crate) fn resolve(
 }
 
 /// Every request of the build file: its layer, its key, what is asked for.
-fn requests(spec: &BuildSpec) -> impl Iterator<Item = (usize, String, &Relation)> {
+pub(crate) fn requests(spec: &BuildSpec) -> impl Iterator<Item = (usize, String, &Relation)> {
     spec.layers.iter().enumerate().flat_map(|(layer, asked)| {
         let key = move |at| format!("layer[{layer}].packages[{at}]");
         let requests = asked.packages.iter().enumerate();
@@ -173,7 +176,7 @@ fn requests(spec: &BuildSpec) -> impl Iterator<Item = (usize, String, &Relation)
 fn layers(spec: &BuildSpec, answer: &Answer<'_>) -> Vec<usize> {
     let mut layers = vec![None; answer.chosen.len()];
     for ((layer, _, _), root) in requests(spec).zip(&answer.roots) {
-        let mut waiting = vec![*root];
+        let mut waiting: Vec<usize> = root.iter().copied().collect();
         while let Some(at) = waiting.pop() {
             let Some(slot @ None) = layers.get_mut(at) else {
                 continue;
@@ -213,6 +216,26 @@ pub(crate) fn obtain(
         layer.packages.push(package);
     }
     Ok(layers)
+}
+
+/// Whether what was obtained answers the build file, on top of what `base` has.
+///
+/// # Errors
+/// What the list of packages does that no answer would.
+pub(crate) fn answers(
+    spec: &BuildSpec,
+    architecture: &str,
+    layers: &[PackageLayer],
+    base: &[Candidate],
+) -> Result<(), String> {
+    let asked: Vec<(String, &Relation)> = requests(spec)
+        .map(|(_, key, relation)| (key, relation))
+        .collect();
+    let packages = layers.iter().flat_map(|layer| &layer.packages);
+    let pinned: Vec<Candidate> = packages
+        .filter_map(|package| Candidate::there(&package.unpacked.stanza, architecture).transpose())
+        .collect::<Result<_, _>>()?;
+    bound(&asked, architecture, &spec.debian.without, &pinned, base)
 }
 
 fn fetch(

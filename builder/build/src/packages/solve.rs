@@ -21,7 +21,7 @@ const MAX_CHAIN: usize = 12;
 #[derive(Clone, Debug)]
 pub(crate) struct Chosen<'a> {
     pub(crate) candidate: &'a Candidate,
-    /// Places in the answer of what it needs.
+    /// Places in the answer of what it needs; what the base has is none.
     pub(crate) needs: Vec<usize>,
 }
 
@@ -29,8 +29,8 @@ pub(crate) struct Chosen<'a> {
 #[derive(Clone, Debug)]
 pub(crate) struct Answer<'a> {
     pub(crate) chosen: Vec<Chosen<'a>>,
-    /// For each root, the place of what answers it.
-    pub(crate) roots: Vec<usize>,
+    /// For each root, the place of what answers it; `None` where the base does.
+    pub(crate) roots: Vec<Option<usize>>,
 }
 
 /// Why there is no answer.
@@ -45,6 +45,8 @@ pub(crate) struct Unsolved {
 /// Who wants something.
 #[derive(Clone, Copy, Debug)]
 enum By {
+    /// It was there before.
+    Base,
     Root(usize),
     Chosen(usize),
 }
@@ -76,7 +78,9 @@ struct Search<'a> {
     index: &'a Index,
     architecture: &'a str,
     without: &'a BTreeSet<String>,
+    /// What the base has comes first.
     taken: Vec<Taken<'a>>,
+    base: usize,
     goals: Vec<Goal>,
     next: usize,
     choices: Vec<Choice<'a>>,
@@ -84,16 +88,28 @@ struct Search<'a> {
     failed: Option<Unsolved>,
 }
 
-/// Answers `roots`. Whatever `without` names, or only scripts need, counts as there for whoever needs it, and is taken only if it is a root.
+/// Answers `roots` on top of `base`, which is there and stays as it is: nothing of that name is taken in another version, and what it lacks itself is not asked for.
+/// Whatever `without` names, or only scripts need, counts as there for whoever needs it, and is taken only if it is a root.
 ///
 /// # Errors
 /// The first need that cannot be met, or two packages that cannot be together, with the way that leads there.
 pub(crate) fn solve<'a>(
     index: &'a Index,
+    base: &'a [Candidate],
     architecture: &'a str,
     roots: &[Relation],
     without: &'a BTreeSet<String>,
 ) -> Result<Answer<'a>, Unsolved> {
+    let unreadable = |problem: String| Unsolved {
+        root: 0,
+        problem: format!("the base {problem}"),
+        fix: "use another base",
+    };
+    let taken: Vec<Taken<'_>> = base
+        .iter()
+        .map(|there| Taken::new(there, By::Base))
+        .collect::<Result<_, _>>()
+        .map_err(unreadable)?;
     let goals = roots.iter().enumerate().map(|(at, relation)| Goal {
         any: Rc::new(Alternatives(vec![relation.clone()])),
         by: By::Root(at),
@@ -102,7 +118,8 @@ pub(crate) fn solve<'a>(
         index,
         architecture,
         without,
-        taken: Vec::new(),
+        base: taken.len(),
+        taken,
         goals: goals.collect(),
         next: 0,
         choices: Vec::new(),
@@ -187,7 +204,7 @@ impl<'a> Search<'a> {
             })
         };
         let package = match by {
-            By::Root(_) => None,
+            By::Root(_) | By::Base => None,
             By::Chosen(at) => self.taken.get(at).map(|taken| &*taken.candidate.name),
         };
         package.is_some_and(left_out) || self.met_by(any).is_some()
@@ -247,37 +264,31 @@ impl<'a> Search<'a> {
             problem,
             fix: BROKEN,
         };
-        if self.taken.len() >= MAX_CHOSEN {
+        if self.taken.len() >= self.base + MAX_CHOSEN {
             return Err(broken(format!("needs more than {MAX_CHOSEN} packages")));
         }
-        let taken = Taken {
-            candidate,
-            by,
-            provided: candidate.provided().map_err(broken)?,
-            needs: candidate
-                .needs()
-                .map_err(broken)?
-                .into_iter()
-                .map(Rc::new)
-                .collect(),
-            refuses: candidate.refuses().map_err(broken)?,
-        };
+        let taken = Taken::new(candidate, by).map_err(broken)?;
         for other in &self.taken {
             for (one, against) in [(&taken, other), (other, &taken)] {
                 if let Some(relation) = self.refused(one, against) {
                     let problem = format!(
-                        "{} {} cannot be together with {} {}, by `{relation}` (the one is needed by {}, the other by {})",
+                        "{} {} cannot be together with {} {}, by `{relation}` (the one is {}, the other is {})",
                         one.candidate.name,
                         one.candidate.version,
                         against.candidate.name,
                         against.candidate.version,
-                        self.chain(one.by),
-                        self.chain(against.by),
+                        self.wanted(one.by),
+                        self.wanted(against.by),
                     );
                     return Err(Unsolved {
                         root,
                         problem,
-                        fix: "take out one of the two that need them",
+                        fix: match other.by {
+                            By::Base => {
+                                "the base stays as it is: use one without that package, or take out what needs the other"
+                            }
+                            By::Root(_) | By::Chosen(_) => "take out one of the two that need them",
+                        },
                     });
                 }
             }
@@ -297,7 +308,33 @@ impl<'a> Search<'a> {
             .find(|relation| self.meets(relation, against))
     }
 
+    fn wanted(&self, by: By) -> String {
+        match by {
+            By::Base => "the base's".to_owned(),
+            By::Root(_) | By::Chosen(_) => format!("needed by {}", self.chain(by)),
+        }
+    }
+
     fn nothing_for(&self, any: &Alternatives, by: By) -> Unsolved {
+        let in_base = any.0.iter().find_map(|relation| {
+            let mut base = self.taken.iter().take(self.base);
+            base.find(|taken| *taken.candidate.name == *relation.name)
+        });
+        if let Some(Taken { candidate, .. }) = in_base {
+            let who = match by {
+                By::Root(_) | By::Base => "asked for".to_owned(),
+                By::Chosen(_) => format!("needed by {}", self.chain(by)),
+            };
+            let problem = format!(
+                "`{any}` is {who}, and the base has {} {}, which stays as it is",
+                candidate.name, candidate.version
+            );
+            return Unsolved {
+                root: self.root(by),
+                problem,
+                fix: "use a base of the suite's own versions, or without that package",
+            };
+        }
         let there: Vec<String> = any
             .0
             .iter()
@@ -311,7 +348,7 @@ impl<'a> Search<'a> {
             format!("and there is only {}", there.join(", "))
         };
         let problem = match by {
-            By::Root(_) => format!("`{any}` is asked for, {there}"),
+            By::Root(_) | By::Base => format!("`{any}` is asked for, {there}"),
             By::Chosen(_) => format!("`{any}` is needed by {}, {there}", self.chain(by)),
         };
         Unsolved {
@@ -347,6 +384,7 @@ impl<'a> Search<'a> {
     fn root(&self, mut by: By) -> usize {
         loop {
             match by {
+                By::Base => return 0,
                 By::Root(at) => return at,
                 By::Chosen(at) => match self.taken.get(at) {
                     Some(taken) => by = taken.by,
@@ -359,9 +397,9 @@ impl<'a> Search<'a> {
     fn answer(&self, roots: &[Relation]) -> Answer<'a> {
         let places = |taken: &Taken<'_>| -> Vec<usize> {
             let met = taken.needs.iter().filter_map(|any| self.met_by(any));
-            met.collect()
+            met.filter_map(|at| at.checked_sub(self.base)).collect()
         };
-        let chosen = self.taken.iter().map(|taken| Chosen {
+        let chosen = self.taken.iter().skip(self.base).map(|taken| Chosen {
             candidate: taken.candidate,
             needs: places(taken),
         });
@@ -369,12 +407,24 @@ impl<'a> Search<'a> {
             self.taken
                 .iter()
                 .position(|taken| self.meets(root, taken))
-                .unwrap_or(0)
+                .and_then(|at| at.checked_sub(self.base))
         };
         Answer {
             chosen: chosen.collect(),
             roots: roots.iter().map(met).collect(),
         }
+    }
+}
+
+impl<'a> Taken<'a> {
+    fn new(candidate: &'a Candidate, by: By) -> Result<Self, String> {
+        Ok(Self {
+            candidate,
+            by,
+            provided: candidate.provided()?,
+            needs: candidate.needs()?.into_iter().map(Rc::new).collect(),
+            refuses: candidate.refuses()?,
+        })
     }
 }
 
@@ -384,13 +434,23 @@ mod tests {
     use super::*;
 
     fn answer(packages: &[&str], roots: &[&str], without: &[&str]) -> Result<String, String> {
+        answer_on(&[], packages, roots, without)
+    }
+
+    fn answer_on(
+        base: &[&str],
+        packages: &[&str],
+        roots: &[&str],
+        without: &[&str],
+    ) -> Result<String, String> {
+        let base = index(base).candidates;
         let index = index(packages);
         let roots: Vec<Relation> = roots
             .iter()
             .map(|root| Relation::parse(root).unwrap())
             .collect();
         let without = without.iter().map(|name| (*name).to_owned()).collect();
-        let chosen = solve(&index, "amd64", &roots, &without)
+        let chosen = solve(&index, &base, "amd64", &roots, &without)
             .map_err(|unsolved| format!("{}: {}", unsolved.root, unsolved.problem))?
             .chosen;
         let names: Vec<String> = chosen
@@ -532,7 +592,7 @@ mod tests {
                 "a conflict",
                 &["aa 1", "bb 1; Depends: cc", "cc 1; Conflicts: aa (<= 1)"],
                 &["aa", "bb"],
-                "1: cc 1 cannot be together with aa 1, by `aa (<= 1)` (the one is needed by bb 1, the other by the build file)",
+                "1: cc 1 cannot be together with aa 1, by `aa (<= 1)` (the one is needed by bb 1, the other is needed by the build file)",
             ),
             (
                 "two versions",
@@ -542,6 +602,71 @@ mod tests {
             ),
         ] {
             assert_eq!(answer(packages, roots, &[]), Err(want.to_owned()), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_the_base_has_counts_and_stays() {
+        for (name, base, packages, roots, want) in [
+            (
+                "what is there is not taken again, in no later version either",
+                &["cc 1; Depends: gone"][..],
+                &["aa 1; Depends: bb, cc", "bb 1", "cc 2"][..],
+                &["aa"][..],
+                Ok("aa 1, bb 1"),
+            ),
+            (
+                "what it provides is there",
+                &["cc 1; Provides: mail"],
+                &["aa 1; Depends: mail", "mail 1"],
+                &["aa"],
+                Ok("aa 1"),
+            ),
+            ("asked for and there", &["aa 1"], &["aa 2"], &["aa"], Ok("")),
+            (
+                "another alternative than the base's too old one",
+                &["bb 1"],
+                &["aa 1; Depends: bb (>= 2) | cc", "bb 2", "cc 1"],
+                &["aa"],
+                Ok("aa 1, cc 1"),
+            ),
+            (
+                "too old",
+                &["bb 1"],
+                &["aa 1; Depends: bb (>= 2)", "bb 2"],
+                &["aa"],
+                Err(
+                    "0: `bb (>= 2)` is needed by aa 1, and the base has bb 1, which stays as it is",
+                ),
+            ),
+            (
+                "asked for in another version",
+                &["aa 1"],
+                &["aa 2"],
+                &["aa (= 2)"],
+                Err("0: `aa (= 2)` is asked for, and the base has aa 1, which stays as it is"),
+            ),
+            (
+                "the base's refuses it",
+                &["bb 1; Conflicts: aa"],
+                &["aa 1"],
+                &["aa"],
+                Err(
+                    "0: bb 1 cannot be together with aa 1, by `aa` (the one is the base's, the other is needed by the build file)",
+                ),
+            ),
+            (
+                "it refuses the base's",
+                &["bb 1"],
+                &["aa 1; Breaks: bb (<< 2)"],
+                &["aa"],
+                Err(
+                    "0: aa 1 cannot be together with bb 1, by `bb (<< 2)` (the one is needed by the build file, the other is the base's)",
+                ),
+            ),
+        ] {
+            let want = want.map(str::to_owned).map_err(str::to_owned);
+            assert_eq!(answer_on(base, packages, roots, &[]), want, "{name}");
         }
     }
 

@@ -15,12 +15,19 @@ use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 )]
 pub(crate) struct Args {
     #[command(flatten)]
+    pub(crate) top: Top,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// What stands before a verb.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Top {
+    #[command(flatten)]
     pub(crate) global: Global,
     /// Print the version
     #[arg(short = 'v', long)]
     pub(crate) version: bool,
-    #[command(subcommand)]
-    pub(crate) command: Option<Command>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -87,6 +94,8 @@ pub(crate) enum Rootless {
 }
 
 #[derive(Debug, Subcommand)]
+// What a verb takes is put together when it is the one that was typed.
+#[command(defer = true)]
 pub(crate) enum Command {
     /// Make a container that waits for `start`
     Create(CreateArgs),

@@ -23,29 +23,31 @@ mod report;
 mod state;
 mod template;
 mod update;
+mod words;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::CommandFactory as _;
 
 use args::{Args, Command, Global};
 use report::Failure;
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    let args = match words::parse(std::env::args_os().collect()) {
         Ok(args) => args,
         Err(error) => return report::usage(&error),
     };
+    let global = &args.top.global;
     let done = match &args.command {
-        _ if args.version => features::version().map(|()| ExitCode::SUCCESS),
-        Some(command) => self::command(&args.global, command),
+        _ if args.top.version => features::version().map(|()| ExitCode::SUCCESS),
+        Some(command) => self::command(global, command),
         None => {
             report::print(&Args::command().render_help().to_string()).map(|()| ExitCode::SUCCESS)
         }
     };
     done.unwrap_or_else(|failure| {
         let exec = matches!(args.command, Some(Command::Exec(_)));
-        report::failure(&failure, &args.global, exec)
+        report::failure(&failure, global, exec)
     })
 }
 

@@ -92,14 +92,13 @@ impl Policy {
                     calls.insert(name, Conditions::new());
                 }
             }
-        } else {
-            // A memfd lies on a mount that is not noexec: it can be filled by write(2) and then mapped executable, which neither
-            // `PR_SET_MDWE` nor `vm.memfd_noexec` (it seals the mode, not the mapping) forbids.
-            calls.remove("memfd_create");
         }
         SeccompFilter {
             allow: calls
                 .iter()
+                // A memfd lies on a mount that is not noexec: it can be filled by write(2) and then mapped executable, which neither
+                // `PR_SET_MDWE` nor `vm.memfd_noexec` (it seals the mode, not the mapping) forbids.
+                .filter(|(name, _)| self.write_execute || *name != "memfd_create")
                 .map(|(name, when)| SyscallRule {
                     name: name.to_owned(),
                     when: conditions(when),

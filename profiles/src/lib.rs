@@ -35,6 +35,7 @@ mod profile;
 mod rule;
 mod section;
 mod shipped;
+mod table;
 
 pub use ceiling::{Additions, Ceiling, OnExcess, effective, narrow};
 pub use endpoint::{Endpoint, PortSet};

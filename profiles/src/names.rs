@@ -82,6 +82,11 @@ pub(crate) fn known(name: &str) -> Option<&'static str> {
     row(name).map(|(name, _)| *name)
 }
 
+/// Every name, in order.
+pub(crate) fn all() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|(name, _)| *name)
+}
+
 /// The number of a call that has the same one on every architecture (all since Linux 5.1): for a libseccomp that is older than the call.
 #[must_use]
 pub fn unified_number(name: &str) -> Option<u32> {

@@ -9,14 +9,13 @@ pub use crate::section::ProfileError;
 
 use crate::calls::{SyscallGrant, syscalls};
 use crate::ceiling::{Ceiling, OnExcess};
-use crate::endpoint::Endpoint;
 use crate::grant::{
     BareGrant, ConnectGrant, CountGrant, ListenGrant, Source, TmpfsWish, bare, connect, count,
     each, listen, tmpfs,
 };
 use crate::policy::{Policy, TmpfsGrant};
 use crate::section::Section;
-use crate::shipped::{SHIPPED, shipped};
+use crate::shipped::{self, SHIPPED};
 
 /// Longest profile that is read, in bytes.
 const MAX_BYTES: usize = 64 * 1024;
@@ -26,11 +25,20 @@ const MAX_PORTS: usize = 256;
 /// What one payload asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
-    written: Written,
-    /// Of the profile that this one extends.
-    inherited: Policy,
+    ask: Ask,
     /// Of a ceiling only.
     on_excess: OnExcess,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Ask {
+    /// Of a shipped profile, by its place: what it asks for is known without its text.
+    Shipped(usize),
+    Read {
+        written: Box<Written>,
+        /// Of the profile that this one extends.
+        inherited: Policy,
+    },
 }
 
 /// The grants of the profile itself. Keys in alphabetical order: that is the canonical JSON.
@@ -56,6 +64,55 @@ struct Written {
     tmpfs: Vec<TmpfsWish>,
     #[serde(skip_serializing_if = "Option::is_none")]
     write_execute: Option<BareGrant>,
+}
+
+impl Written {
+    fn canonical_json(&self) -> String {
+        // Strings and numbers only: nothing in it can fail to serialise.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// With what it extends.
+    fn policy(&self, inherited: &Policy) -> Policy {
+        let Self {
+            connect,
+            extends: _,
+            format: _,
+            listen,
+            open_files,
+            processes,
+            public,
+            syscalls,
+            tmpfs,
+            write_execute,
+        } = self;
+        let mut policy = inherited.clone();
+        policy
+            .connect
+            .extend(connect.iter().map(|grant| grant.endpoint.clone()));
+        for grant in listen {
+            policy.listen.insert(grant.port.0, grant.port.1);
+        }
+        policy.open_files = open_files
+            .as_ref()
+            .map_or(policy.open_files, |grant| grant.limit);
+        policy.processes = processes
+            .as_ref()
+            .map_or(policy.processes, |grant| grant.limit);
+        policy.public |= public.is_some();
+        for grant in syscalls {
+            policy.syscalls.extend(&grant.set());
+        }
+        for wish in tmpfs {
+            if wish.path == Path::new("*") {
+                policy.tmpfs = TmpfsGrant::Anywhere { each: wish.size };
+            } else {
+                policy.tmpfs.insert(&wish.path, wish.size);
+            }
+        }
+        policy.write_execute |= write_execute.is_some();
+        policy
+    }
 }
 
 impl Profile {
@@ -86,8 +143,13 @@ impl Profile {
     /// One line of JSON with sorted keys and no spaces: the same bytes for the same profile, so that a digest of it can be signed.
     #[must_use]
     pub fn canonical_json(&self) -> String {
-        // Strings and numbers only: nothing in `Written` can fail to serialise.
-        serde_json::to_string(&self.written).unwrap_or_default()
+        match &self.ask {
+            Ask::Read { written, .. } => written.canonical_json(),
+            // Its text does not extend what is known only without one.
+            Ask::Shipped(at) => {
+                shipped::read(*at).map_or_else(String::new, |profile| profile.canonical_json())
+            }
+        }
     }
 
     /// Reads what [`Self::canonical_json`] wrote, and nothing else: other spellings of the same profile would have other digests.
@@ -108,62 +170,27 @@ impl Profile {
         let table = serde_json::from_str(text)
             .map_err(|err| error(format!("is not a JSON object: {err}")))?;
         let profile = Self::formatted(table, file, Source::Payload)?;
-        if profile.canonical_json() == text {
-            Ok(profile)
-        } else {
-            Err(error("is not in canonical form".to_owned()))
+        match &profile.ask {
+            Ask::Read { written, .. } if written.canonical_json() == text => Ok(profile),
+            Ask::Read { .. } | Ask::Shipped(_) => Err(error("is not in canonical form".to_owned())),
         }
     }
 
     /// Everything that the profile asks for, with what it extends.
     #[must_use]
     pub fn policy(&self) -> Policy {
-        let Written {
-            connect,
-            extends: _,
-            format: _,
-            listen,
-            open_files,
-            processes,
-            public,
-            syscalls,
-            tmpfs,
-            write_execute,
-        } = &self.written;
-        let mut policy = self.inherited.clone();
-        policy
-            .connect
-            .extend(connect.iter().map(|grant| grant.endpoint.clone()));
-        for grant in listen {
-            policy.listen.insert(grant.port.0, grant.port.1);
+        match &self.ask {
+            Ask::Shipped(at) => shipped::policy(*at),
+            Ask::Read { written, inherited } => written.policy(inherited),
         }
-        policy.open_files = open_files
-            .as_ref()
-            .map_or(policy.open_files, |grant| grant.limit);
-        policy.processes = processes
-            .as_ref()
-            .map_or(policy.processes, |grant| grant.limit);
-        policy.public |= public.is_some();
-        for grant in syscalls {
-            policy.syscalls.extend(&grant.set());
-        }
-        for wish in tmpfs {
-            if wish.path == Path::new("*") {
-                policy.tmpfs = TmpfsGrant::Anywhere { each: wish.size };
-            } else {
-                policy.tmpfs.insert(&wish.path, wish.size);
-            }
-        }
-        policy.write_execute |= write_execute.is_some();
-        policy
     }
 
-    /// The endpoints that the profile itself asks for, each with its reason.
-    pub fn endpoints(&self) -> impl Iterator<Item = (&Endpoint, &str)> {
-        self.written
-            .connect
-            .iter()
-            .map(|grant| (&grant.endpoint, grant.why.as_str()))
+    /// A shipped one, by its place.
+    pub(crate) fn of_shipped(at: usize) -> Self {
+        Self {
+            ask: Ask::Shipped(at),
+            on_excess: OnExcess::default(),
+        }
     }
 
     pub(crate) fn on_excess(&self) -> OnExcess {
@@ -172,8 +199,11 @@ impl Profile {
 
     /// The profile that this one extends; an empty profile extends `base`.
     #[must_use]
-    pub fn extends(&self) -> Option<&str> {
-        self.written.extends.as_deref()
+    pub fn extends(&self) -> Option<String> {
+        match &self.ask {
+            Ask::Read { written, .. } => written.extends.clone(),
+            Ask::Shipped(at) => shipped::read(*at)?.extends(),
+        }
     }
 
     fn read(text: &str, file: &Path, source: Source) -> Result<Self, ProfileError> {
@@ -236,21 +266,22 @@ impl Profile {
             Source::Ceiling => on_excess(&mut section)?,
             Source::Payload | Source::Trusted => OnExcess::default(),
         };
-        let profile = Self {
-            written,
-            inherited,
-            on_excess,
-        };
-        let ports = profile.policy().listen.count();
-        if source == Source::Payload && ports > MAX_PORTS {
-            return Err(section.error(
-                "listen",
-                format!("asks for {ports} ports, more than {MAX_PORTS}"),
-                "name the ports that are bound",
-            ));
+        if source == Source::Payload {
+            let ports = written.policy(&inherited).listen.count();
+            if ports > MAX_PORTS {
+                return Err(section.error(
+                    "listen",
+                    format!("asks for {ports} ports, more than {MAX_PORTS}"),
+                    "name the ports that are bound",
+                ));
+            }
         }
         section.finish()?;
-        Ok(profile)
+        let written = Box::new(written);
+        Ok(Self {
+            ask: Ask::Read { written, inherited },
+            on_excess,
+        })
     }
 }
 
@@ -273,11 +304,17 @@ fn inherited(
 ) -> Result<Policy, ProfileError> {
     match (extends, source) {
         (None, Source::Trusted) => return Ok(Policy::nothing()),
+        // The table that a launch takes is made of the texts alone.
+        (Some(name), Source::Trusted) => {
+            if let Some(profile) = shipped::text(name) {
+                return Ok(profile.policy());
+            }
+        }
         (Some("built-in"), Source::Ceiling) => return Ok(Ceiling::built_in().policy().clone()),
         _ => {}
     }
     let name = extends.unwrap_or("base");
-    shipped(name)
+    shipped::shipped(name)
         .map(|profile| profile.policy())
         .ok_or_else(|| {
             let also = if source == Source::Ceiling {

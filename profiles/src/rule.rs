@@ -1,5 +1,6 @@
 //! A set of permitted system calls, and the algebra that narrows it. A condition is a masked equality, because those intersect exactly.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -52,13 +53,6 @@ impl SyscallSet {
         alternatives.insert(at, when);
     }
 
-    /// Takes the name out, with all its alternatives.
-    pub(crate) fn remove(&mut self, name: &str) {
-        if self.calls.contains_key(name) {
-            Arc::make_mut(&mut self.calls).remove(name);
-        }
-    }
-
     pub(crate) fn extend(&mut self, other: &Self) {
         for (name, alternatives) in other.calls.iter() {
             for when in alternatives {
@@ -67,41 +61,40 @@ impl SyscallSet {
         }
     }
 
+    /// Of calls in order of name, each with alternatives that are in order and none of which lies within another.
+    pub(crate) fn sorted(calls: Vec<(&'static str, Vec<Conditions>)>) -> Self {
+        Self {
+            calls: Arc::new(calls.into_iter().collect()),
+        }
+    }
+
     /// The calls that both permit.
     #[must_use]
     pub fn tighten(&self, with: &Self) -> Self {
-        if self == with {
+        let mut both = Vec::with_capacity(self.calls.len());
+        let mut all = true;
+        for (name, ours, theirs) in self.beside(with) {
+            let permitted = meet(name, ours, theirs);
+            all &= *permitted == *ours;
+            if !permitted.is_empty() {
+                both.push((name, permitted));
+            }
+        }
+        if all {
+            // The common case: nothing is taken, and nothing is copied.
             return self.clone();
         }
-        let mut both = Self::default();
-        for (name, ours) in self.calls.iter() {
-            let Some(theirs) = with.calls.get(name) else {
-                continue;
-            };
-            // The common case, and quadratic otherwise.
-            if ours == theirs {
-                Arc::make_mut(&mut both.calls).insert(name, ours.clone());
-                continue;
-            }
-            for when in ours
-                .iter()
-                .flat_map(|a| theirs.iter().filter_map(|b| intersect(a, b)))
-            {
-                both.insert(name, when);
-            }
-        }
-        both
+        let owned = both
+            .into_iter()
+            .map(|(name, when)| (name, when.into_owned()));
+        Self::sorted(owned.collect())
     }
 
     /// The alternatives of `self` that no single alternative of `ceiling` covers.
     #[must_use]
     pub fn beyond(&self, ceiling: &Self) -> Self {
         let mut beyond = Self::default();
-        if self == ceiling {
-            return beyond;
-        }
-        for (name, ours) in self.calls.iter() {
-            let theirs = ceiling.calls.get(name).map_or(&[][..], Vec::as_slice);
+        for (name, ours, theirs) in self.beside(ceiling) {
             if ours == theirs {
                 continue;
             }
@@ -110,6 +103,19 @@ impl SyscallSet {
             }
         }
         beyond
+    }
+
+    /// Each name of `self` with its alternatives and those of `other`, which may be none. Both are in order: one walk finds them.
+    fn beside<'a>(
+        &'a self,
+        other: &'a Self,
+    ) -> impl Iterator<Item = (&'static str, &'a [Conditions], &'a [Conditions])> {
+        let mut others = other.calls.iter().peekable();
+        self.calls.iter().map(move |(name, ours)| {
+            while others.next_if(|(other, _)| *other < name).is_some() {}
+            let theirs = others.next_if(|(other, _)| *other == name);
+            (*name, &**ours, theirs.map_or(&[][..], |(_, when)| when))
+        })
     }
 
     /// Whether nothing is permitted.
@@ -160,6 +166,27 @@ fn within(inner: &Conditions, outer: &Conditions) -> bool {
     outer
         .iter()
         .all(|(arg, wide)| inner.get(arg).is_some_and(|narrow| narrow.implies(*wide)))
+}
+
+/// The alternatives of one call that both permit.
+fn meet<'a>(
+    name: &'static str,
+    ours: &'a [Conditions],
+    theirs: &[Conditions],
+) -> Cow<'a, [Conditions]> {
+    // Quadratic otherwise.
+    if ours == theirs {
+        return Cow::Borrowed(ours);
+    }
+    let mut both = SyscallSet::default();
+    for when in ours
+        .iter()
+        .flat_map(|a| theirs.iter().filter_map(|b| intersect(a, b)))
+    {
+        both.insert(name, when);
+    }
+    let met = both.iter().map(|(_, when)| when.clone()).collect();
+    Cow::Owned(met)
 }
 
 fn intersect(a: &Conditions, b: &Conditions) -> Option<Conditions> {

@@ -87,7 +87,10 @@ fn text(profile: &Profile) -> String {
     };
     let yes = |flag: bool| if flag { "yes" } else { "no" }.to_owned();
     let rows = [
-        ("extends", profile.extends().unwrap_or("nothing").to_owned()),
+        (
+            "extends",
+            profile.extends().unwrap_or_else(|| "nothing".into()),
+        ),
         (
             "connect",
             each(policy.connect.iter().map(ToString::to_string).collect()),

@@ -243,6 +243,45 @@ fn privileged_when_the_gate_dies_the_sandbox_dies() {
     assert!(ran.stderr.contains("the gate died"), "{ran:?}");
 }
 
+/// The gate stands still while the payload says its last words, so that it has them all before it when the sandbox is gone.
+#[test]
+fn privileged_the_last_words_of_a_payload_arrive() {
+    let Some(worlds) = every_caller() else { return };
+    for world in &worlds {
+        let upstream = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = upstream.local_addr().unwrap();
+        let named = format!("peer={address}");
+        let peer = format!("peer:{}", address.port());
+        let mut running = world
+            .start(&[
+                "run",
+                "--connect",
+                &named,
+                "test/prober",
+                "--",
+                "say",
+                "up",
+                ",",
+                "tell-in-a-second",
+                &peer,
+                "last words",
+            ])
+            .unwrap();
+        running.until("up").unwrap();
+        let gate = nix::unistd::Pid::from_raw(pids_with("airtight-gate", running.pid())[0]);
+        nix::sys::signal::kill(gate, Signal::SIGSTOP).unwrap();
+        running.until("tell-in-a-second").unwrap();
+        // The payload ends meanwhile.
+        std::thread::sleep(Duration::from_millis(200));
+        nix::sys::signal::kill(gate, Signal::SIGCONT).unwrap();
+        let (mut stream, _) = upstream.accept().unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "last words");
+        assert_eq!(running.wait().unwrap().code, Some(0));
+    }
+}
+
 #[test]
 fn privileged_a_signal_to_everything_at_once_leaves_the_end_to_the_payload() {
     let Some(worlds) = every_caller() else { return };

@@ -37,7 +37,7 @@ pub(crate) enum Route {
 pub(crate) struct Connection {
     pub(crate) near: Side,
     pub(crate) stage: Stage,
-    route: Route,
+    pub(crate) route: Route,
     /// Of the whole dial.
     until: Instant,
 }

@@ -14,6 +14,7 @@ pub mod audit;
 mod confine;
 mod dial;
 pub mod dns;
+mod drain;
 mod error;
 mod exchange;
 pub mod filter;

@@ -53,6 +53,16 @@ impl Side {
         socket::take_error(&self.fd).is_err()
     }
 
+    /// The kernel holds bytes of it that were not passed on, as far as is known.
+    pub(crate) fn has_more(&self) -> bool {
+        !self.ended && self.readable
+    }
+
+    /// Its end comes next, and no byte before it.
+    pub(crate) fn has_nothing_more(&self) -> bool {
+        matches!(socket::peek(&self.fd, &mut [0]), Ok(Some(0)) | Err(_))
+    }
+
     /// Ends it by RST, so that its peer sees a connection that was cut and not one that ended in order.
     pub(crate) fn reset(self) {
         // Without the option the close is an orderly one, which is all that is left to do.
@@ -77,6 +87,14 @@ pub(crate) fn carry(a: &mut Side, b: &mut Side, buffer: &mut [u8]) -> Flow {
         Flow::More
     } else {
         Flow::Idle
+    }
+}
+
+/// Carries what is left of a side that nobody holds any more. Nothing goes the other way: it would only find that out, by an error.
+pub(crate) fn carry_last(from: &mut Side, to: &mut Side, buffer: &mut [u8]) -> Flow {
+    match carry_one_way(from, to, buffer) {
+        Flow::Idle if from.ended => Flow::Done,
+        flow => flow,
     }
 }
 

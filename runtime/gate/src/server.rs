@@ -1,5 +1,5 @@
 //! The loop: one thread, one epoll instance, one buffer. Accepts, has the address decided, dials, and carries bytes until both sides have ended. Goes
-//! when the sandbox goes.
+//! when the sandbox goes, after what that left on the way ([`crate::drain`]).
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -15,7 +15,7 @@ use crate::dial::{Connection, Route, Stage};
 use crate::error::GateError;
 use crate::handshake::Handed;
 use crate::nursery::Nursery;
-use crate::relay::{Flow, Side, carry};
+use crate::relay::{Flow, Side, carry, carry_last};
 use crate::resolver::{Resolved, Resolver};
 use crate::slab::{Key, Slab};
 use crate::token::Token;
@@ -39,15 +39,33 @@ pub(crate) struct Server {
     pub(crate) audit: Audit,
     /// When a dial has taken too long. An entry of a dial that is over does no harm.
     pub(crate) deadlines: BinaryHeap<Reverse<(Instant, Key)>>,
-    listeners: Vec<(TcpListener, Route)>,
+    /// Those inside first.
+    pub(crate) listeners: Vec<(TcpListener, Route)>,
     most: usize,
     /// Listeners are not watched: at the limit, or until this moment after the kernel lacked something.
-    paused: Option<Option<Instant>>,
+    pub(crate) paused: Option<Option<Instant>>,
     buffer: Vec<u8>,
     /// Connections with more to carry than one turn allows.
     unfinished: Vec<Key>,
-    /// Held until the end: its end of file is how the launcher may see ours.
-    _sandbox: OwnedFd,
+    pub(crate) sandbox: OwnedFd,
+    /// The sandbox has ended, and what it left is waited for until this moment.
+    pub(crate) ending: Option<Instant>,
+}
+
+/// What an event loop reads into, made once.
+#[derive(Debug)]
+pub(crate) struct Room {
+    watch: Watch,
+    events: Vec<Event>,
+}
+
+impl Room {
+    fn new() -> Self {
+        Self {
+            watch: Watch::with_room(EVENTS),
+            events: Vec::with_capacity(EVENTS),
+        }
+    }
 }
 
 /// Descriptors kept for everything that is not a connection.
@@ -112,7 +130,8 @@ impl Server {
             paused: Some(None),
             buffer: vec![0; BUFFER],
             unfinished: Vec::new(),
-            _sandbox: pidfd,
+            sandbox: pidfd,
+            ending: None,
         })
     }
 
@@ -129,12 +148,11 @@ impl Server {
                 None => asked.push(number),
             }
         }
-        let mut watch = Watch::with_room(EVENTS);
-        let mut events = Vec::with_capacity(EVENTS);
+        let mut room = Room::new();
         while !asked.is_empty() {
-            self.epoll.wait(&mut watch, self.patience(), &mut events)?;
+            self.wait(&mut room)?;
             let mut due = self.resolver.due(Instant::now());
-            for event in events.drain(..) {
+            for event in room.events.drain(..) {
                 match Token::unpack(event.key) {
                     Some(Token::Sandbox) => return Err(GateError::SandboxGone),
                     Some(Token::Name(number)) => due.push(number),
@@ -171,24 +189,35 @@ impl Server {
         self.listen()
     }
 
-    /// Serves until the sandbox ends.
+    /// Serves until the sandbox ends, and what it has left on the way after that.
     pub(crate) fn run(&mut self) -> Result<(), GateError> {
-        let mut watch = Watch::with_room(EVENTS);
-        let mut events = Vec::with_capacity(EVENTS);
-        loop {
-            self.epoll.wait(&mut watch, self.patience(), &mut events)?;
-            for event in events.drain(..) {
-                match Token::unpack(event.key) {
-                    Some(Token::Sandbox) => return Ok(()),
-                    Some(token) => self.handle(token, event)?,
-                    None => {}
-                }
+        let mut room = Room::new();
+        while !self.turn(&mut room)? {}
+        self.drain(&mut room)
+    }
+
+    fn wait(&self, room: &mut Room) -> Result<(), GateError> {
+        Ok(self
+            .epoll
+            .wait(&mut room.watch, self.patience(), &mut room.events)?)
+    }
+
+    /// One wait and what came of it. Whether the sandbox has ended.
+    pub(crate) fn turn(&mut self, room: &mut Room) -> Result<bool, GateError> {
+        self.wait(room)?;
+        let mut ended = false;
+        for event in room.events.drain(..) {
+            match Token::unpack(event.key) {
+                Some(Token::Sandbox) => ended = true,
+                Some(token) => self.handle(token, event)?,
+                None => {}
             }
-            for key in std::mem::take(&mut self.unfinished) {
-                self.carry(key);
-            }
-            self.keep_time()?;
         }
+        for key in std::mem::take(&mut self.unfinished) {
+            self.carry(key);
+        }
+        self.keep_time()?;
+        Ok(ended)
     }
 
     /// Milliseconds until something is due, `None` for never.
@@ -197,7 +226,8 @@ impl Server {
             return Some(0);
         }
         let dial = self.deadlines.peek().map(|Reverse((when, _))| *when);
-        let next = [dial, self.resolver.deadline(), self.paused.flatten()]
+        let paused = self.paused.flatten();
+        let next = [dial, self.resolver.deadline(), paused, self.ending]
             .into_iter()
             .flatten()
             .min()?;
@@ -218,7 +248,9 @@ impl Server {
                     self.dial_inside(key, socket);
                 }
             }
-            Token::Listener(number) => self.accept(number)?,
+            Token::Listener(number) => {
+                self.accept(number)?;
+            }
             Token::Name(number) => self.resolve_on(number),
             Token::Near(key) => self.near(key, event),
             Token::Far(key) => self.far(key, event),
@@ -268,26 +300,31 @@ impl Server {
         Ok(())
     }
 
-    fn accept(&mut self, number: usize) -> Result<(), GateError> {
+    /// Whether more may be waiting.
+    pub(crate) fn accept(&mut self, number: usize) -> Result<bool, GateError> {
         for _ in 0..ACCEPTS {
             if self.paused.is_some() {
-                return Ok(());
+                return Ok(false);
             }
             if self.connections.len() >= self.most {
-                return self.pause(None);
+                self.pause(None)?;
+                return Ok(false);
             }
             let Some((listener, route)) = self.listeners.get(number) else {
-                return Ok(());
+                return Ok(false);
             };
             let route = *route;
             match socket::tcp_accept(listener) {
                 Ok(Some(fd)) => self.accepted(fd, route),
-                Ok(None) => return Ok(()),
+                Ok(None) => return Ok(false),
                 // No descriptor, no memory: of this process or of the host.
-                Err(_) => return self.pause(Some(Instant::now() + BACK_OFF)),
+                Err(_) => {
+                    self.pause(Some(Instant::now() + BACK_OFF))?;
+                    return Ok(false);
+                }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn accepted(&mut self, fd: OwnedFd, route: Route) {
@@ -317,7 +354,9 @@ impl Server {
             Stage::Carrying(_) => self.carry_event(key, event.failed),
             // A client that has reset is dialled for no more. One that has only ended its sending is: its answer may be all it wants.
             Stage::Resolving | Stage::Unborn | Stage::Dialling { .. } => {
-                if event.failed && one.near.has_failed() {
+                let gone = event.failed && one.near.has_failed();
+                // Nobody is left to send more.
+                if gone || (self.ending.is_some() && one.near.has_nothing_more()) {
                     self.cut(key);
                 }
             }
@@ -363,12 +402,18 @@ impl Server {
         let Some(Connection {
             near,
             stage: Stage::Carrying(far),
+            route,
             ..
         }) = self.connections.at(key)
         else {
             return;
         };
-        match carry(near, far, &mut self.buffer) {
+        let flow = match (self.ending, route) {
+            (None, _) => carry(near, far, &mut self.buffer),
+            (Some(_), Route::Endpoint(_)) => carry_last(near, far, &mut self.buffer),
+            (Some(_), Route::Published(_)) => carry_last(far, near, &mut self.buffer),
+        };
+        match flow {
             Flow::Idle => {}
             Flow::More => self.unfinished.push(key),
             // Closed in order: the kernel delivers what is still unsent.

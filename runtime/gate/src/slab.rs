@@ -26,6 +26,17 @@ impl<T> Slab<T> {
         self.places.len() - self.free.len()
     }
 
+    pub(crate) fn keys(&self) -> Vec<Key> {
+        (0..)
+            .zip(&self.places)
+            .filter(|(_, (_, value))| value.is_some())
+            .map(|(index, (generation, _))| Key {
+                index,
+                generation: *generation,
+            })
+            .collect()
+    }
+
     pub(crate) fn insert(&mut self, value: T) -> Key {
         let index = self.free.pop().unwrap_or_else(|| {
             self.places.push((0, None));

@@ -326,6 +326,35 @@ fn inside_of<T: Send>(process: &Killed, body: impl FnOnce() -> T + Send) -> T {
 }
 
 #[test]
+fn privileged_the_last_answer_through_a_published_port_arrives() {
+    if !root_or_skip() {
+        return;
+    }
+    let sandbox = sandbox();
+    let inside = inside_of(&sandbox, listener);
+    let outside = listener();
+    let published = GatePublished {
+        outside: outside.local_addr().unwrap(),
+        inside: inside.local_addr().unwrap(),
+    };
+    let mut start =
+        Start::new(Vec::new(), Vec::new()).published(vec![published], vec![outside.as_fd()]);
+    start.sandbox = sandbox;
+    let mut gate = start.ready();
+    let mut client = dial(outside.local_addr().unwrap());
+    client.write_all(b"in").unwrap();
+    let mut server = accept(&inside);
+    server.read_exact(&mut [0; 2]).unwrap();
+    let sent = fill(&mut server);
+    drop((server, inside));
+    gate.sandbox.0.kill().unwrap();
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).unwrap();
+    assert_eq!(answer.len(), sent);
+    assert_eq!(gate.end().0.code(), Some(0));
+}
+
+#[test]
 fn privileged_a_published_port_leads_inside_and_nowhere_else() {
     if !root_or_skip() {
         return;

@@ -20,6 +20,9 @@ use crate::{LaunchError, Outcome};
 /// After the time-out's SIGTERM the payload has this long before SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// How long the gate may take to pass on what the payload left on the way: longer than it allows itself.
+const GATE_PATIENCE: Duration = Duration::from_secs(12);
+
 /// Signals held back and read one by one, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Signals {
@@ -88,14 +91,16 @@ pub(crate) fn run(running: Running<'_>) -> std::result::Result<Ended, LaunchErro
     if let Some(relay) = supervisor.relay.take() {
         relay.finish().map_err(LaunchError::at("supervise"))?;
     }
-    let patience = if supervisor.timed_out {
-        NO_PATIENCE
+    let (patience, gate_patience) = if supervisor.timed_out {
+        (NO_PATIENCE, NO_PATIENCE)
     } else {
-        PATIENCE
+        (PATIENCE, GATE_PATIENCE)
     };
-    supervisor
-        .streams
+    std::mem::take(&mut supervisor.streams)
         .finish(patience, &mut supervisor.signals.fd)
+        .map_err(LaunchError::at("supervise"))?;
+    supervisor
+        .await_gate(gate_patience)
         .map_err(LaunchError::at("supervise"))?;
     if let Some(sink) = supervisor.sink.take() {
         sink.finish().map_err(LaunchError::at("audit"))?;
@@ -388,6 +393,31 @@ impl<'a> Supervisor<'a> {
                 self.send(signal::SIGKILL)
             }
             Some(GateDeath::Stay) | None => Ok(()),
+        }
+    }
+
+    /// The gate goes by itself when it has passed on what the payload sent; it is not waited for after a signal that would end this process.
+    fn await_gate(&mut self, patience: Duration) -> Result<()> {
+        let Some(gate) = self.gate else {
+            return Ok(());
+        };
+        self.timer.start(patience)?;
+        loop {
+            let mut watches = [
+                Watch::readable(gate),
+                Watch::readable(self.timer.as_fd()),
+                Watch::readable(self.signals.fd.as_fd()),
+            ];
+            poll(&mut watches, None)?;
+            let [gone, late, _] = watches.map(|watch| watch.is_ready());
+            if gone || late {
+                return Ok(());
+            }
+            while let Some(number) = self.signals.fd.receive()? {
+                if number != signal::SIGPIPE && signal::ends_a_process(number) {
+                    return Ok(());
+                }
+            }
         }
     }
 

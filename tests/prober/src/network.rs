@@ -14,6 +14,7 @@ pub(crate) fn attempt(name: &str, args: &[&str]) -> Option<Attempt> {
         "connect" => connect(first),
         "resolve-connect" => resolve(first),
         "echo" => echo(first, args.get(1).copied().unwrap_or("ping")),
+        "tell-in-a-second" => tell(first, args.get(1).copied().unwrap_or("ping")),
         "udp" => udp(first),
         "listen" => TcpListener::bind(first)
             .map(|_| String::new())
@@ -110,6 +111,16 @@ fn echo(name: &str, text: &str) -> Attempt {
         Ok(answer)
     };
     talk().map_err(|e| errno(&e))
+}
+
+/// A connection that is not waited for.
+fn tell(name: &str, text: &str) -> Attempt {
+    let address = *hosts(name)?.first().ok_or(libc::ENOENT)?;
+    std::thread::sleep(Duration::from_secs(1));
+    TcpStream::connect(address)
+        .and_then(|mut stream| stream.write_all(text.as_bytes()))
+        .map(|()| String::new())
+        .map_err(|e| errno(&e))
 }
 
 fn udp(address: &str) -> Attempt {

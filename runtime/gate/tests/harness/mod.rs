@@ -8,7 +8,7 @@
     reason = "each test binary uses its own part of this"
 )]
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -18,6 +18,8 @@ use airtight_plan::{GateAudit, GateDeath, GateEndpoint, GatePlan, GatePublished,
 use airtight_sys::poll::{Watch, poll};
 use airtight_sys::signal::pidfd_open;
 use airtight_sys::socket::{recv_fds, send_fds, seqpacket_pair};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_airtight-gate");
 
@@ -152,6 +154,14 @@ impl Gate {
         self.process.0.id()
     }
 
+    /// What happens meanwhile it finds all at once afterwards.
+    pub fn stopped(&mut self, meanwhile: impl FnOnce(&mut Killed)) {
+        let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap());
+        kill(pid, Signal::SIGSTOP).unwrap();
+        meanwhile(&mut self.sandbox);
+        kill(pid, Signal::SIGCONT).unwrap();
+    }
+
     /// Waits for its end: how, and what it said, on its stderr or to who waits for READY.
     pub fn end(&mut self) -> (ExitStatus, String) {
         let mut said = String::new();
@@ -244,6 +254,22 @@ pub fn read_until(pipe: &mut (impl std::io::Read + AsFd), want: &str) -> String 
         text.push(char::from(byte[0]));
     }
     text
+}
+
+/// Until nobody on the way takes any more. How much it was.
+pub fn fill(stream: &mut TcpStream) -> usize {
+    stream.set_nonblocking(true).unwrap();
+    let (mut sent, mut refused) = (0, 0);
+    while refused < 50 {
+        match stream.write(&[b'x'; 65536]) {
+            Ok(count) => (sent, refused) = (sent + count, 0),
+            Err(_) => {
+                refused += 1;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+    sent
 }
 
 /// Whether a test that needs root goes on; skips aloud.

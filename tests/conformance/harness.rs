@@ -298,12 +298,14 @@ impl Place {
         command
             .stdout(File::create(&out).unwrap())
             .stderr(File::create(&err).unwrap());
-        // A file that somebody writes to cannot be executed. What was written stays, and is what cases about that look for; whoever only held it lets go.
+        // runc makes its own file busy for moments, where a container has a handle on it and tries to write.
         let mut busy = 0;
         let child = loop {
             match command.spawn() {
                 Err(error)
-                    if error.kind() == std::io::ErrorKind::ExecutableFileBusy && busy < 200 =>
+                    if error.kind() == std::io::ErrorKind::ExecutableFileBusy
+                        && self.is("runc")
+                        && busy < 200 =>
                 {
                     busy += 1;
                     std::thread::sleep(std::time::Duration::from_millis(10));

@@ -4,7 +4,7 @@
 //! runtime, which a case may lose.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::Path;
 
 use airtight_tests::{Ran, binary};
@@ -159,6 +159,29 @@ fn privileged_exec_does_not_lend_the_runtime_to_a_container() {
             is_whole(&copy, &before, &container);
         }
     });
+}
+
+/// To open a file for writing makes it busy for a moment even where its mount then refuses, and a busy program is executed by nobody.
+#[test]
+fn privileged_not_even_a_tracer_can_make_the_runtime_busy() {
+    let must = must(
+        "a container that may trace gets hold of a copy of the runtime at most: a handle on its own file, on whatever mount, would make it busy for everyone (ETXTBSY)",
+    );
+    must.differs("runc", "its own file on a read-only mount")
+        .holds(|place| {
+            let (place, copy) = place.with_own_copy();
+            let container = thief(&place, with_ptrace);
+            for program in PROGRAMS {
+                drop(container.exec(&[], program));
+            }
+            let slow = container.exec(&[], &["/bin/sleep", "1"]);
+            assert_eq!(slow.code, Some(0), "{slow:?}");
+            container.says("took");
+            let meta = fs::metadata(&copy).unwrap();
+            let own = format!("took {}:{} ", meta.dev(), meta.ino());
+            let said = container.said();
+            assert!(!said.contains(&own), "{own}: {said}");
+        });
 }
 
 #[test]

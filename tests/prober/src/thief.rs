@@ -31,7 +31,10 @@ pub(crate) fn steal(spared: &[&str]) -> ! {
                 && let Ok(meta) = file.metadata()
             {
                 held.entry(identity(&meta)).or_insert_with(|| {
-                    say("took", &shown(&file));
+                    say(
+                        "took",
+                        &format!("{}:{} {}", meta.dev(), meta.ino(), shown(&file)),
+                    );
                     Some(file)
                 });
             }

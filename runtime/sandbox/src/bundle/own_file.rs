@@ -26,15 +26,23 @@ fn is_unwritable() -> Result<bool, SysError> {
     Ok(process::is_on_read_only_mount(&own)? || springboard::is_sealed(&own))
 }
 
-/// Executes this program again with the same arguments: from a detached read-only copy of the mount that its file is on, since writing asks the mount that a file
-/// was opened by; where the caller may not mount, from a sealed copy in memory. Nothing must have been begun before. Returns only on failure.
+/// Executes this program again with the same arguments: from a sealed copy in memory; where files in memory cannot be executed (`vm.memfd_noexec`), from a detached
+/// read-only copy of the mount that its file is on, since writing asks the mount that a file was opened by. Nothing must have been begun before. Returns only on
+/// failure.
+///
+/// The mount comes second although it costs no copy: it leads to the same inode, and an open for writing that the mount refuses has made the file busy for a
+/// moment. A container with a handle on it could keep everyone else from executing the runtime (`ETXTBSY`).
 #[must_use]
 pub fn run_from_fixed_file() -> SysError {
     if std::env::var_os(MARK).is_some() {
         // The second one did not find what the first one made: it would go on for ever.
-        return SysError::new("execveat", "a read-only copy of this program", Errno::ELOOP);
+        return SysError::new(
+            "execveat",
+            "a copy of this program that cannot be written",
+            Errno::ELOOP,
+        );
     }
-    match mounted().or_else(|_| copied()) {
+    match copied().or_else(|_| mounted()) {
         Ok(file) => execute(&file),
         Err(error) => error,
     }

@@ -31,5 +31,6 @@ pub mod socket;
 pub mod springboard;
 pub mod terminal;
 pub mod writeback;
+pub mod writers;
 
 pub use error::{Result, SysError};

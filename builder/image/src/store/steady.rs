@@ -1,16 +1,18 @@
 //! Whether what is read of a file may be known by its times later. They have to lie well before the build's start, and each store from the reading on has to change
 //! them. A store through a shared mapping need not: the kernel notes the times when a page of it becomes dirty, and as long as that page waits to be written to the
-//! disk (half a minute, or longer) further stores to it leave no trace. Written out, it is clean: the next store faults, and is noted.
+//! disk (half a minute, or longer) further stores to it leave no trace. So nobody may have the file open or mapped for writing at that moment; where somebody may, its
+//! pages are written out: they are clean then, the next store faults, and is noted.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use airtight_sys::writeback::finish_writeback;
+use airtight_sys::writers::has_no_writer;
 
 use super::Identity;
 
-/// What one build waits for the disk on behalf of later ones. A tree that was written just now is read again by the next build instead.
+/// What one build waits for the disk on behalf of later ones. What cannot be proven in time is read again by the next build instead.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// Written out at once, in bytes; between two the time is looked at.
 const PIECE: u64 = 16 << 20;
@@ -37,8 +39,12 @@ impl Steady {
     /// again after it has read.
     pub fn before_reading(&self, file: impl AsFd, identity: &Identity) -> bool {
         let file = file.as_fd();
-        identity.settled_at(self.started)
-            && (0..identity.length.div_ceil(PIECE)).all(|piece| self.write_out(file, piece * PIECE))
+        if !identity.settled_at(self.started) {
+            return false;
+        }
+        // Of others' files the kernel does not say it.
+        has_no_writer(file).unwrap_or(false)
+            || (0..identity.length.div_ceil(PIECE)).all(|piece| self.write_out(file, piece * PIECE))
     }
 
     /// One that the kernel cannot write out proves nothing.

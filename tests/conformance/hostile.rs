@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use airtight_tests::{Ran, wait_until};
+use airtight_tests::{Need, Ran, has, wait_until};
 use nix::fcntl::{RenameFlags, renameat2};
 use serde_json::{Value, json};
 
@@ -407,4 +407,33 @@ fn privileged_a_swapped_directory_leads_nowhere() {
             trap.is_untouched();
         }
     });
+}
+
+#[test]
+fn privileged_a_root_that_is_swapped_for_a_link_is_not_followed() {
+    if !has(&[Need::Root, Need::File("/bin/busybox")]) {
+        return;
+    }
+    // What is left out of it is not what this is about.
+    let place = Place::airtight(&["--on-excess", "narrow"]);
+    let outside = place.container(|_| {});
+    fs::write(outside.rootfs("which"), "trapped\n").unwrap();
+    let (mut own, mut refused) = (0, 0);
+    for _ in 0..60 {
+        let container = place.container(|config| {
+            config["process"]["args"] = json!(["/bin/cat", "/which"]);
+        });
+        fs::write(container.rootfs("which"), "own\n").unwrap();
+        let link = container.bundle.join("link");
+        symlink(outside.bundle.join("rootfs"), &link).unwrap();
+        while_swapping(&container.bundle.join("rootfs"), &link, || {
+            let ran = container.run(&[]);
+            match ran.stdout.as_str() {
+                "own\n" => own += 1,
+                "" => refused += 1,
+                other => panic!("{other}: {ran:?}"),
+            }
+        });
+    }
+    assert!(own > 0 && refused > 0, "{own} and {refused}");
 }

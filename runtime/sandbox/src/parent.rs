@@ -46,6 +46,32 @@ pub(crate) struct Parent<'a> {
     pub(crate) bundle: Side<'a>,
 }
 
+/// How the path of a tree of the host is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The operator's to write, with links.
+    AsWritten,
+    /// What was decided about it was decided about the place that it led to then: a link that came on the way since would make it another.
+    WithoutLinks,
+}
+
+impl Source {
+    pub(crate) fn of_layers(bundle: &Side<'_>) -> Self {
+        if bundle.context.is_some() {
+            Self::WithoutLinks
+        } else {
+            Self::AsWritten
+        }
+    }
+
+    pub(crate) fn open(self, path: &Path) -> Result<OwnedFd, SysError> {
+        match self {
+            Self::AsWritten => open_path_follow(path, OFlag::O_PATH),
+            Self::WithoutLinks => open::open_without_links(path, OFlag::O_PATH),
+        }
+    }
+}
+
 /// A child process that does not outlive this value.
 #[derive(Debug)]
 pub(crate) struct Process {
@@ -121,10 +147,10 @@ impl<'a> Parent<'a> {
                 .map_err(LaunchError::at("clone")),
             ParentStep::IdMaps(maps) => self.map_ids(maps).map_err(LaunchError::at("id maps")),
             ParentStep::IdmapLayers { layers } => self
-                .idmap(layers, Attributes::CODE)
+                .idmap(self.layers(), layers, Attributes::CODE)
                 .map_err(LaunchError::at("layers")),
             ParentStep::SendLayers { layers } => self
-                .send(layers, Attributes::CODE, None)
+                .send(self.layers(), layers, Attributes::CODE, None)
                 .map_err(LaunchError::at("layers")),
             ParentStep::IdmapVolumes { volumes } => {
                 // The child adds read-only and noexec as its own step says.
@@ -133,7 +159,7 @@ impl<'a> Parent<'a> {
                     no_dev: true,
                     ..Attributes::default()
                 };
-                self.idmap(volumes, attributes)
+                self.idmap(Source::WithoutLinks, volumes, attributes)
                     .map_err(LaunchError::at("volumes"))
             }
             ParentStep::Bundle(step) => self.bundle(step),
@@ -293,19 +319,29 @@ impl<'a> Parent<'a> {
         Ok(())
     }
 
-    fn idmap(&mut self, paths: &[PathBuf], attributes: Attributes) -> Result<(), Cause> {
+    fn layers(&self) -> Source {
+        Source::of_layers(&self.bundle)
+    }
+
+    fn idmap(
+        &mut self,
+        kind: Source,
+        paths: &[PathBuf],
+        attributes: Attributes,
+    ) -> Result<(), Cause> {
         let namespace = open::open_in_proc(&self.proc_of_child()?, Path::new("ns/user"))?;
-        self.send(paths, attributes, Some(namespace.as_fd()))
+        self.send(kind, paths, attributes, Some(namespace.as_fd()))
     }
 
     fn send(
         &mut self,
+        kind: Source,
         paths: &[PathBuf],
         attributes: Attributes,
         user_namespace: Option<BorrowedFd<'_>>,
     ) -> Result<(), Cause> {
         for path in paths {
-            let tree = mount::clone_tree(open_path_follow(path, OFlag::O_PATH)?)?;
+            let tree = mount::clone_tree(kind.open(path)?)?;
             mount::set_attributes(&tree, attributes, user_namespace).map_err(|error| {
                 if user_namespace.is_none() || error.errno != Errno::EINVAL {
                     return Cause::Sys(error);

@@ -40,6 +40,15 @@ pub fn open_beneath(root: impl AsFd, path: &Path, flags: OFlag) -> Result<OwnedF
     open_resolved(root, path, flags, resolve)
 }
 
+/// Opens an absolute path of the host that was found to have no link in it: one that somebody put there since is not followed.
+///
+/// # Errors
+/// `openat2(2)`'s: `ELOOP` for a link.
+pub fn open_without_links(path: &Path, flags: OFlag) -> Result<OwnedFd> {
+    let resolve = ResolveFlag::RESOLVE_NO_MAGICLINKS | ResolveFlag::RESOLVE_NO_SYMLINKS;
+    open_resolved(nix::fcntl::AT_FDCWD, path, flags, resolve)
+}
+
 /// Opens a magic link of a `/proc/PID` directory: `ns/user` and its like are made of nothing else. `proc` must be proven to be procfs.
 ///
 /// # Errors

@@ -110,7 +110,7 @@ pub(crate) struct Side<'a> {
     pub(crate) listener: Option<OwnedFd>,
 }
 
-pub(crate) use sources::planned;
+pub(crate) use sources::{open_source, planned};
 
 impl Parent<'_> {
     pub(crate) fn bundle(&mut self, step: &BundleParentStep) -> Result<(), LaunchError> {

@@ -8,18 +8,16 @@ use std::path::Path;
 
 use airtight_plan::bundle::{BundleParentStep, MountIdmap, NamespaceKind, SentMount};
 use airtight_plan::{IdMap, ParentStep, Plan};
-use airtight_sys::directory::open_path_follow;
 use airtight_sys::mount::{self, Change};
 use airtight_sys::namespace::{self, Forked};
 use airtight_sys::socket::{recv_fds, seqpacket_pair};
 use airtight_sys::{SysError, open, process};
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::libc;
 use nix::sched::CloneFlags;
 
 use crate::error::Cause;
-use crate::parent::{Parent, Process, lines, open_proc, write};
+use crate::parent::{Parent, Process, Source, lines, open_proc, write};
 
 /// Mounts of the host appear inside, and none of ours outside.
 const SLAVE: Change = Change {
@@ -43,7 +41,7 @@ impl Parent<'_> {
     pub(super) fn send_mounts(&mut self, mounts: &[SentMount]) -> Result<(), Cause> {
         let mut namespaces = Namespaces::default();
         for (number, sent) in mounts.iter().enumerate() {
-            let at = open_path_follow(&sent.source, OFlag::O_PATH)?;
+            let at = open_source(number, sent)?;
             let tree = match mount::copy_tree(&at, sent.recursive) {
                 // A caller without the right to mount: the child copies them all, in a mount namespace where it has it.
                 Err(SysError {
@@ -153,6 +151,16 @@ fn user_namespace((uids, gids): &Maps) -> Result<OwnedFd, Cause> {
             Ok(namespace)
         }
     }
+}
+
+/// The root's path has no links any more; the others' are the caller's to use.
+pub(crate) fn open_source(number: usize, sent: &SentMount) -> Result<OwnedFd, SysError> {
+    let kind = if number == 0 {
+        Source::WithoutLinks
+    } else {
+        Source::AsWritten
+    };
+    kind.open(&sent.source)
 }
 
 /// The trees that the plan sends, in order.

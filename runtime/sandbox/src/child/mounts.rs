@@ -11,6 +11,7 @@ use nix::fcntl::OFlag;
 
 use super::rootfs::own_tree;
 use super::{Child, Failure, Result};
+use crate::parent::Source;
 
 /// `f_type` of `statfs(2)`, from the kernel's `magic.h`.
 pub(super) const PROC_SUPER_MAGIC: i64 = 0x9fa0;
@@ -83,7 +84,7 @@ impl Child<'_> {
             Attributes::DATA
         };
         let tree = match source {
-            Some(path) => own_tree(path, attributes)?,
+            Some(path) => own_tree(Source::WithoutLinks, path, attributes)?,
             None => {
                 let sent = self
                     .sent

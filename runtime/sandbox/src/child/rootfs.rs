@@ -14,6 +14,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use super::{Child, Failure, Result};
+use crate::parent::Source;
 
 /// Directories that hosts have, to attach the scratch file system over; nothing below them is used after.
 const SCRATCH_POINTS: [&str; 4] = ["/tmp", "/mnt", "/sys", "/var"];
@@ -32,7 +33,13 @@ impl Child<'_> {
         let trees = match layers {
             Some(paths) => paths
                 .iter()
-                .map(|path| own_tree(path, Attributes::CODE))
+                .map(|path| {
+                    own_tree(
+                        Source::of_layers(self.inputs.bundle),
+                        path,
+                        Attributes::CODE,
+                    )
+                })
                 .collect::<Result<Vec<_>>>()?,
             None => self.sent.by_ref().take(count).collect(),
         };
@@ -84,9 +91,7 @@ impl Child<'_> {
             } = step
             {
                 let kind = match source {
-                    Some(path) => {
-                        directory::kind(directory::open_path_follow(path, OFlag::O_PATH)?)?
-                    }
+                    Some(path) => directory::kind(Source::WithoutLinks.open(path)?)?,
                     None => directory::kind(
                         sent.next()
                             .ok_or_else(|| Failure::Said("a volume did not come".into()))?,
@@ -168,9 +173,8 @@ fn scratch() -> Result<OwnedFd> {
 }
 
 /// A detached copy of a tree of the host, made in this mount namespace.
-pub(super) fn own_tree(path: &Path, attributes: Attributes) -> Result<OwnedFd> {
-    let at = directory::open_path_follow(path, OFlag::O_PATH)?;
-    let tree = mount::clone_tree(&at)?;
+pub(super) fn own_tree(kind: Source, path: &Path, attributes: Attributes) -> Result<OwnedFd> {
+    let tree = mount::clone_tree(kind.open(path)?)?;
     mount::set_attributes(&tree, attributes, None)?;
     Ok(tree)
 }

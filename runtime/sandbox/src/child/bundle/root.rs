@@ -73,7 +73,7 @@ impl Child<'_> {
             .filter(|_| !self.held.sent)
             .ok_or_else(|| Failure::Said(format!("mount {number} was not sent")))
             .and_then(|sent| {
-                let at = open_path_follow(&sent.source, OFlag::O_PATH)?;
+                let at = crate::bundle::open_source(number, sent)?;
                 if sent.idmap.is_some() {
                     return Err(Failure::Said(format!(
                         "{}: an id-mapped mount needs a caller that may mount",

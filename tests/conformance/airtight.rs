@@ -219,3 +219,57 @@ fn privileged_podmans_containers_are_sandboxes() {
     assert!(lines[4] == "paused", "{stdout}{stderr}");
     assert_eq!(lines[5..], ["code 127", "code 7"], "{stdout}{stderr}");
 }
+
+/// The text of `file` in every group of the container that has it.
+fn values(container: &Container<'_>, file: &str) -> Vec<String> {
+    let groups = container.groups().into_iter();
+    groups
+        .filter_map(|group| fs::read_to_string(group.join(file)).ok())
+        .collect()
+}
+
+#[test]
+fn privileged_a_sandbox_sets_no_limits_of_others() {
+    let needs = [Need::Root, Need::File(BUSYBOX)];
+    if !has(&needs) {
+        return;
+    }
+    let place = Place::airtight(&NARROW);
+    let victim = place
+        .container(|config| {
+            script(config, "echo ready; exec sleep 1000");
+            config["linux"]["resources"]["pids"]["limit"] = json!(77);
+        })
+        .started();
+    victim.says("ready");
+    let before = values(&victim, "pids.max");
+    assert_eq!(before, ["77\n"]);
+    let own = victim.config["linux"]["cgroupsPath"].clone();
+    let below = victim
+        .groups()
+        .iter()
+        .map(|group| group.join("below"))
+        .collect::<Vec<_>>();
+    let join = |path: &Value| {
+        let thief = place.container(|config| {
+            script(config, "true");
+            config["linux"]["cgroupsPath"] = path.clone();
+            config["linux"]["resources"]["pids"]["limit"] = json!(1);
+        });
+        let ran = thief.run(&[]);
+        assert_ne!(ran.code, Some(0), "{ran:?}");
+        assert!(ran.stderr.contains("is another's"), "{ran:?}");
+    };
+    join(&own);
+    assert_eq!(values(&victim, "pids.max"), before);
+    // A group that only has others below it is theirs too.
+    for group in &below {
+        fs::create_dir(group).unwrap();
+    }
+    victim.kill("KILL");
+    victim.becomes("stopped");
+    join(&own);
+    assert_eq!(values(&victim, "pids.max"), before);
+    victim.ok("delete", &[]);
+    assert_eq!(victim.groups(), [] as [&Path; 0]);
+}

@@ -53,7 +53,7 @@ pub(crate) fn prepare(
     }
     let path = Some(config.linux.cgroups_path.as_str());
     let rootless = is_rootless(global, facts.euid != 0);
-    let groups = group_plan(
+    let mut groups = group_plan(
         path,
         &args.id,
         global.systemd_cgroup,
@@ -61,6 +61,8 @@ pub(crate) fn prepare(
         &hierarchies().map_err(Failure::Groups)?,
         rootless,
     )?;
+    // Whoever wrote the config chose the path.
+    groups.exclusive = true;
     for warning in &groups.warnings {
         report::warn(global, warning);
     }

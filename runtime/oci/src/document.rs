@@ -29,6 +29,11 @@ impl Problems {
         self.warnings.push(text);
     }
 
+    /// A key that is known, and not honoured.
+    pub(crate) fn pass_over(&mut self, key: String) {
+        self.unknown.push(key);
+    }
+
     /// Warnings, and keys that were not known.
     pub(crate) fn into_rest(self) -> (Vec<String>, Vec<String>) {
         (self.warnings, self.unknown)

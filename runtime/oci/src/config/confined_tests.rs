@@ -99,6 +99,48 @@ fn beyond() -> Vec<(&'static str, Value, &'static str, &'static str)> {
             "as it is inherited",
         ),
         (
+            "/process/ioPriority",
+            json!({ "class": "IOPRIO_CLASS_BE", "priority": 3 }),
+            "process.ioPriority",
+            "as it is inherited",
+        ),
+        (
+            "/process/execCPUAffinity",
+            json!({ "final": "0" }),
+            "process.execCPUAffinity",
+            "the CPUs of its group",
+        ),
+        (
+            "/linux/netDevices",
+            json!({ "eth0": {} }),
+            "linux.netDevices",
+            "left out",
+        ),
+        (
+            "/linux/namespaces/-",
+            json!({ "type": "pid" }),
+            "linux.namespaces",
+            "each once",
+        ),
+        (
+            "/mounts/-",
+            json!({ "destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["size=4k"] }),
+            "mounts[5].options",
+            "as every sandbox has it",
+        ),
+        (
+            "/mounts/-",
+            json!({ "destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["ro"] }),
+            "mounts[5].options",
+            "as every sandbox has it",
+        ),
+        (
+            "/mounts/-",
+            json!({ "destination": "/proc", "type": "proc", "source": "proc", "options": ["subset=pid"] }),
+            "mounts[5].options",
+            "as every sandbox has it",
+        ),
+        (
             "/hooks",
             json!({ "poststart": [{ "path": "/bin/x" }] }),
             "hooks.poststart",

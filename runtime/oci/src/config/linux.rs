@@ -39,6 +39,10 @@ pub(super) fn linux(mut object: Object, problems: &mut Problems) -> LinuxConfig 
             .map(|object| intel_rdt(object, problems)),
         sysctl: linux.text_map("sysctl", problems),
     };
+    // An entry asks for an interface of the host's by its name alone.
+    if !object.named("netDevices", problems).is_empty() {
+        problems.pass_over(object.key("netDevices"));
+    }
     object.rest(problems);
     config
 }

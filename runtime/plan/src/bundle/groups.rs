@@ -27,6 +27,9 @@ pub struct GroupPlan {
     pub groups: Vec<BundleGroup>,
     /// What was asked and no group keeps, as runc would not either: told, and gone on without.
     pub warnings: Vec<String>,
+    /// A group that has processes, or groups below it, is another's: its limits are not this container's to set.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exclusive: bool,
 }
 
 /// A directory: a v1 hierarchy's, or the v2 tree's. What a container's state keeps of its groups.
@@ -216,7 +219,7 @@ pub fn update_plan(
     let groups = places.iter().cloned();
     let mut plan = GroupPlan {
         groups: groups.map(|place| BundleGroup::new(place, false)).collect(),
-        warnings: Vec::new(),
+        ..GroupPlan::default()
     };
     let available = hierarchies.v2.as_ref().map(|v2| v2.controllers.as_slice());
     settle(&mut plan, resources, available, Rules::AsTheyAre)?;

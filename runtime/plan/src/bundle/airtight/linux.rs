@@ -1,5 +1,6 @@
 //! The `linux` part of a config: namespaces, limits, masks, the caller's own filter.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::{Beyonds, Extras};
@@ -132,6 +133,11 @@ fn namespaces(linux: &LinuxConfig, beyond: &mut Beyonds) {
                 "the host's clocks",
             );
         }
+    }
+    let new = linux.namespaces.iter().filter(|entry| entry.path.is_none());
+    let kinds: BTreeSet<_> = new.clone().map(|entry| entry.kind).collect();
+    if kinds.len() < new.count() {
+        beyond.add("linux.namespaces", "names one twice", "each once");
     }
     for (kind, name) in REQUIRED {
         if !linux.namespaces.iter().any(|entry| entry.kind == kind) {

@@ -16,8 +16,8 @@ use sha2::{Digest as _, Sha256};
 pub use plan::{Lifecycle, create, exec as exec_airtight};
 
 use super::{
-    Capabilities, Config, IoPriority, ProcessConfig, Resources, RlimitEntry, Scheduler,
-    SeccompProfile,
+    Capabilities, Config, ExecAffinity, IoPriority, ProcessConfig, Resources, RlimitEntry,
+    Scheduler, SeccompProfile,
 };
 use crate::{Audit, Init, Limits, Process, Spec, Terminal};
 
@@ -27,8 +27,10 @@ const PROFILE: &str = "dev.airtight.profile.v1";
 const NOBODY: u32 = 65532;
 /// `SCHED_OTHER`, `SCHED_BATCH`, `SCHED_IDLE`: no share of a CPU before others.
 const MODEST: [u32; 3] = [0, 3, 5];
-/// `IOPRIO_CLASS_RT`.
-const IO_REAL_TIME: u16 = 1;
+/// `IOPRIO_CLASS_BE`, and the first of its levels that is not before what a process without any has.
+const IO_BEST_EFFORT: (u16, u16) = (2, 4);
+/// `IOPRIO_CLASS_IDLE`.
+const IO_IDLE: u16 = 3;
 
 /// A key that asks for more than airtight gives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -235,7 +237,9 @@ fn process(asked: Option<&ProcessConfig>, extras: &mut Extras, beyond: &mut Beyo
         modest
     });
     extras.io_priority = asked.io_priority.filter(|priority| {
-        let modest = priority.class != IO_REAL_TIME;
+        let (class, level) = IO_BEST_EFFORT;
+        let modest =
+            priority.class == IO_IDLE || (priority.class == class && priority.priority >= level);
         if !modest {
             beyond.add(
                 "process.ioPriority",
@@ -245,6 +249,13 @@ fn process(asked: Option<&ProcessConfig>, extras: &mut Extras, beyond: &mut Beyo
         }
         modest
     });
+    if asked.exec_affinity != ExecAffinity::default() {
+        beyond.add(
+            "process.execCPUAffinity",
+            "is not honoured",
+            "the CPUs of its group",
+        );
+    }
     extras.rlimits.clone_from(&asked.rlimits);
     // The word for no profile.
     if asked.apparmor_profile != "unconfined" {

@@ -64,7 +64,7 @@ impl Kept<'_> {
             .iter()
             .any(|(own, kinds)| Path::new(own) == path && kinds.contains(&entry.kind.as_str()));
         if own && !bind {
-            return;
+            return self.own(key, entry, &path);
         }
         if bind {
             self.bind(place, entry, path, has(&["ro", "rro"]));
@@ -78,6 +78,29 @@ impl Kept<'_> {
                 shown(&path)
             );
             self.beyond.add(place, problem, "left out");
+        }
+    }
+
+    /// Ours, whatever is written there, but for what would take from the payload what ours gives it.
+    fn own(&mut self, key: &str, entry: &MountEntry, path: &Path) {
+        let shared_memory = path == Path::new("/dev/shm");
+        for option in &entry.options {
+            let problem = match option.as_str() {
+                "ro" | "rro" if shared_memory => "is not honoured: it can be written",
+                text if text.starts_with("hidepid=") || text.starts_with("subset=") => {
+                    "is not honoured: all of the sandbox's own processes are in /proc"
+                }
+                text if shared_memory => match text.strip_prefix("size=").map(bytes) {
+                    Some(size) if size.is_none_or(|size| size < TMPFS_BYTES) => {
+                        "is not honoured: it has 64 MiB"
+                    }
+                    _ => continue,
+                },
+                _ => continue,
+            };
+            let problem = format!("`{}` of {} {problem}", option.escape_debug(), shown(path));
+            self.beyond
+                .add(format!("{key}.options"), problem, "as every sandbox has it");
         }
     }
 

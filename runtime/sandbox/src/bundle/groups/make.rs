@@ -27,10 +27,13 @@ pub(in crate::bundle) struct Made {
     pub(super) warnings: Vec<String>,
     /// Directories that were not there before, in the order of their making: the parent, and the name in it.
     new: Vec<(Rc<Dir>, OsString)>,
+    /// As the plan says.
+    exclusive: bool,
 }
 
 pub(super) fn make(plan: &GroupPlan) -> Result<Made, Cause> {
     let mut made = Made::default();
+    made.exclusive = plan.exclusive;
     for group in &plan.groups {
         let done = made.group(group);
         match done {
@@ -162,6 +165,9 @@ impl Made {
 
     /// Another's processes in it would share the limits and be killed with the container; a frozen one would never start.
     fn used_before(&mut self, group: &BundleGroup, dir: &Dir) -> Result<(), Cause> {
+        if self.exclusive {
+            is_nobodys(dir)?;
+        }
         if group.place.has("freezer") || group.place.is_v2() {
             let frozen = if group.place.is_v2() {
                 freezer::unified_is_frozen(dir)?
@@ -238,6 +244,22 @@ impl Drop for Made {
             drop(remove_soon(&parent, &name));
         }
     }
+}
+
+/// Before anything is written to it.
+fn is_nobodys(dir: &Dir) -> Result<(), Cause> {
+    // A group of threads, which tells no processes, is another's as well.
+    let processes = !matches!(there(dir.read("cgroup.procs")), Ok(list) if list.as_deref().unwrap_or_default().is_empty());
+    if !processes && there(dir.children())?.unwrap_or_default().is_empty() {
+        return Ok(());
+    }
+    Err(Cause::Refused {
+        problem: format!(
+            "linux.cgroupsPath: {} is another's: it has processes, or groups below it",
+            dir.path().display()
+        ),
+        fix: "name a group of the container's own".into(),
+    })
 }
 
 /// Files that are empty in a new group.

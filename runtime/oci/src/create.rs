@@ -210,7 +210,7 @@ pub(crate) fn start(global: &Global, id: &str) -> Result<(), Failure> {
     let home = Root::find(global.root.as_deref())?.home(id)?;
     let lock = home.lock(Patience::Upto(PATIENCE))?;
     let record = home.known()?;
-    match home.status(&record) {
+    match home.settled(&record, &lock) {
         // It would not hear of its start, and whoever waits for that holds the lock which `resume` needs.
         Status::Created if record.groups().is_frozen().map_err(Failure::Groups)? => {
             return Err(Failure::said("cannot start a paused container"));

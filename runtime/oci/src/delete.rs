@@ -38,7 +38,7 @@ pub(crate) fn delete(global: &Global, id: &str, force: bool) -> Result<(), Failu
         // Its maker died before it made anything.
         return home.remove();
     };
-    match home.status(&record) {
+    match home.settled(&record, &lock) {
         Status::Stopped => {}
         _ if force => kill_all(&record)?,
         Status::Running if ends_soon(&record)? => {}

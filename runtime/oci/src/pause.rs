@@ -12,7 +12,7 @@ pub(crate) fn pause(global: &Global, id: &str) -> Result<(), Failure> {
     // Against a `delete` beside this: its processes are to be killed, not stopped.
     let lock = home.lock(Patience::Upto(PATIENCE))?;
     let record = home.known()?;
-    match home.status(&record) {
+    match home.settled(&record, &lock) {
         Status::Created | Status::Running => {}
         Status::Creating | Status::Paused | Status::Stopped => return Err(Failure::NotRunning),
     }
@@ -27,7 +27,7 @@ pub(crate) fn resume(global: &Global, id: &str) -> Result<(), Failure> {
     let record = home.known()?;
     // One that was paused before it was started is created and frozen.
     let groups = record.groups();
-    let paused = match home.status(&record) {
+    let paused = match home.settled(&record, &lock) {
         Status::Paused => true,
         Status::Created => groups.is_frozen().map_err(Failure::Groups)?,
         Status::Creating | Status::Running | Status::Stopped => false,

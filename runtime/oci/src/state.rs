@@ -104,30 +104,36 @@ impl Root {
         let home = Home {
             dir: self.0.join(id),
         };
-        let make = || DirBuilder::new().mode(0o711).create(&home.dir);
-        let made = match make() {
+        loop {
+            match self.make_directory(&home.dir) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    return Err(Failure::Exists);
+                }
+                Err(error) => return Err(Failure::io(&home.dir.display().to_string(), &error)),
+            }
+            // Others may look at it before it is locked, and one who deletes finds nothing in it and takes it away.
+            match home.lock(Patience::Upto(A_LOOK)) {
+                Err(Failure::NotThere) => {}
+                // The next one's of this name.
+                Ok(_) if home.dir.join(FILE).exists() => return Err(Failure::Exists),
+                lock => return Ok((home, lock?)),
+            }
+        }
+    }
+
+    fn make_directory(&self, dir: &Path) -> io::Result<()> {
+        let make = || DirBuilder::new().mode(0o711).create(dir);
+        match make() {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 // Sticky: what tidies up below XDG_RUNTIME_DIR leaves such alone.
                 DirBuilder::new()
                     .recursive(true)
                     .mode(0o1711)
-                    .create(&self.0)
-                    .and_then(|()| make())
+                    .create(&self.0)?;
+                make()
             }
             made => made,
-        };
-        match made {
-            Ok(()) => {
-                // Others may look at it before it is locked, and one who deletes finds nothing in it and takes it away.
-                let lock = home.lock(Patience::Upto(A_LOOK))?;
-                if home.dir.join(FILE).exists() {
-                    // The next one's of this name.
-                    return Err(Failure::Exists);
-                }
-                Ok((home, lock))
-            }
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(Failure::Exists),
-            Err(error) => Err(Failure::io(&home.dir.display().to_string(), &error)),
         }
     }
 
@@ -163,7 +169,7 @@ impl Home {
             Ok(Some(lock)) => Ok(lock),
             Ok(None) => Err(Failure::Busy),
             // Deleted meanwhile.
-            Err(_) if !self.dir.exists() => Err(Failure::NotThere),
+            Err(error) if error.is_not_there() => Err(Failure::NotThere),
             Err(error) => Err(Failure::Sys(error)),
         }
     }
@@ -210,6 +216,15 @@ impl Home {
                 Err(Failure::io(&self.fifo().display().to_string(), &error))
             }
             Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// For who holds the lock: so that nobody is creating it.
+    pub(crate) fn settled(&self, record: &Record, _: &Lock) -> Status {
+        match record.process {
+            // Its maker died.
+            None => Status::Stopped,
+            Some(_) => self.status(record),
         }
     }
 

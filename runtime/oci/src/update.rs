@@ -20,7 +20,7 @@ pub(crate) fn update(global: &Global, args: &UpdateArgs) -> Result<(), Failure> 
     let home = Root::find(global.root.as_deref())?.home(&args.id)?;
     let lock = home.lock(Patience::Upto(PATIENCE))?;
     let record = home.known()?;
-    match home.status(&record) {
+    match home.settled(&record, &lock) {
         Status::Created | Status::Running | Status::Paused => {}
         Status::Creating | Status::Stopped => return Err(Failure::NotRunning),
     }

@@ -30,6 +30,12 @@ impl SysError {
         self.errno == Errno::ESRCH
     }
 
+    /// There is no such file or directory, any more.
+    #[must_use]
+    pub fn is_not_there(&self) -> bool {
+        self.errno == Errno::ENOENT
+    }
+
     /// `call(args)` failed just now, with the thread's `errno`.
     pub fn last(call: &'static str, args: impl Into<String>) -> Self {
         Self::new(call, args, Errno::last())

@@ -273,3 +273,26 @@ fn privileged_a_sandbox_sets_no_limits_of_others() {
     victim.ok("delete", &[]);
     assert_eq!(victim.groups(), [] as [&Path; 0]);
 }
+
+#[test]
+fn privileged_exec_reads_a_file_and_writes_to_one() {
+    if !has(&[Need::Root, Need::File(BUSYBOX)]) {
+        return;
+    }
+    let place = Place::airtight(&NARROW);
+    let container = place
+        .container(|config| script(config, "exec sleep 1000"))
+        .started();
+    let told = place.path("told");
+    fs::write(&told, "to be read\n").unwrap();
+    let mut command = container.command("exec", &[]);
+    command.args([
+        "/bin/sh",
+        "-c",
+        "cat; cat /proc/self/fd/0; stat -Lc %F /dev/stdin",
+    ]);
+    command.stdin(fs::File::open(&told).unwrap());
+    let ran = place.finish(command);
+    assert_eq!(ran.stdout, "to be read\nfifo\n", "{ran:?}");
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+}

@@ -170,3 +170,25 @@ fn privileged_a_fifo_is_no_file_of_ours() {
             assert_eq!(second.status(), "created");
         });
 }
+
+#[test]
+fn privileged_nothing_is_added_to_a_container_that_is_being_created() {
+    must("`exec` into a container whose root is not changed yet is refused: the program would run in the host's root, where the container follows it")
+        .holds(|place| {
+            let told = place.path("told");
+            let container = place.container(|config| {
+                sleeps(config);
+                let script = format!("touch {}; sleep 2", told.display());
+                let hook = json!({ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"] });
+                add(&mut config["hooks"]["createRuntime"], hook);
+            });
+            fs::write(container.rootfs("inside"), "").unwrap();
+            let create = place.start(container.command("create", &[]));
+            assert!(wait_until(PATIENCE, || told.exists()));
+            let ran = container.exec(&[], &["/bin/ls", "/"]);
+            assert_ne!(ran.code, Some(0), "{ran:?}");
+            assert_eq!(create.wait().code, Some(0));
+            let ran = container.exec(&[], &["/bin/ls", "/inside"]);
+            assert_eq!(ran.code, Some(0), "{ran:?}");
+        });
+}

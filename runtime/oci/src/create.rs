@@ -145,6 +145,7 @@ fn context(
         },
         document: record.document.clone(),
         first: None,
+        host_root: false,
         fifo,
         console,
         warnings: RefCell::default(),

@@ -86,6 +86,7 @@ pub(crate) fn exec(global: &Global, args: &ExecArgs) -> Result<ExitCode, Failure
         },
         document: record.document.clone(),
         first: Some(container_process.pid),
+        host_root: record.rootfs == Path::new("/"),
         fifo: None,
         console: console(
             args.console_socket.as_deref(),

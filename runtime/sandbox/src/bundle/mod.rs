@@ -38,6 +38,8 @@ pub struct BundleContext {
     pub document: StateDocument,
     /// The container's first process, where this launch adds one more.
     pub first: Option<i32>,
+    /// The container's root is that of the host, by its config.
+    pub host_root: bool,
     /// Where `start` writes, open for reading and writing: so it is never at its end, and its path is not needed inside. `None`: the payload starts at once.
     pub fifo: Option<OwnedFd>,
     /// Who gets the master of the payload's terminal.

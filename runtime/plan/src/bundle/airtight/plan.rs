@@ -111,6 +111,8 @@ pub fn exec(
     });
     let mut child = Vec::with_capacity(plan.child.len());
     if foreground {
+        // Of its streams too.
+        parent.push(ParentStep::Supervise);
         child.push(ChildStep::DieWithParent);
     }
     enter(&plan, extras, !groups.is_empty(), !privileged, &mut child);

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::num::NonZeroUsize;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 
 use airtight_image::layer::{Compression, Form};
@@ -15,7 +16,7 @@ use crate::document::{self, BaseDocuments, StoredLayer};
 use crate::entries::Entries;
 use crate::error::{BuildError, MAX_EPOCH, Problem, SpecError};
 use crate::file::MAX_FILE;
-use crate::ledger::{LEDGER_TYPE, Ledger};
+use crate::ledger::{Drafted, LEDGER_TYPE, Ledger};
 use crate::lock::{self, LockChanges, LockMode, Outside, outside};
 use crate::packages::PackageOptions;
 use crate::plan::look;
@@ -195,21 +196,29 @@ pub fn build(request: &BuildRequest, store: &Store) -> Result<Built, BuildError>
         entries,
     });
 
-    let mut built = Vec::with_capacity(layers.len());
-    for (name, entries) in &layers {
-        let layer = cache
-            .layer(name, entries)
-            .map_err(|err| err.in_file(file))?;
-        (request.progress)(&Progress::Layer(&layer));
-        built.push(layer);
-    }
+    let below = base_ledger(base.as_ref(), store)?;
+    let named = || {
+        layers
+            .iter()
+            .map(|(name, entries)| (name.as_str(), entries))
+    };
+    let (drafted, built) = beside(
+        || Drafted::of(below.as_ref(), named()),
+        || {
+            let write = |(name, entries)| {
+                let layer = cache
+                    .layer(name, entries)
+                    .map_err(|err| err.in_file(file))?;
+                (request.progress)(&Progress::Layer(&layer));
+                Ok::<_, BuildError>(layer)
+            };
+            named().map(write).collect::<Result<Vec<_>, _>>()
+        },
+    );
+    let built = built?;
     let image = finish(&spec, base.as_ref(), &built, (epoch, &platform), store)?;
-    let explained = explain(
-        base.as_ref(),
-        built.iter().zip(layers.iter().map(|(_, entries)| entries)),
-        &image,
-        store,
-    )?;
+    let ledger = drafted.with(built.iter().map(|layer| &layer.diff_id));
+    let explained = explain(&ledger, &image, store)?;
     let layers = built.clone();
     publish(request, &spec, store, (image, built, explained), || {
         cache.keep(&layers, witness)
@@ -241,24 +250,36 @@ fn publish(
     })
 }
 
-/// Why each file is there, beside the image. Before the name, so that who sees the name can ask.
-fn explain<'a>(
-    base: Option<&Image>,
-    layers: impl Iterator<Item = (&'a BuiltLayer, &'a Entries)>,
-    image: &Stored,
-    store: &Store,
-) -> Result<bool, BuildError> {
-    let below = match base {
-        Some(base) => store.attached(&base.digest, LEDGER_TYPE)?,
-        None => None,
+/// What is known of the files of a base.
+fn base_ledger(base: Option<&Image>, store: &Store) -> Result<Option<Ledger>, BuildError> {
+    let Some(base) = base else {
+        return Ok(None);
     };
-    let below = below.map(|bytes| Ledger::parse(&bytes)).transpose()?;
-    let layers = layers.map(|(built, entries)| (built.name.as_str(), &built.diff_id, entries));
-    let Some(ledger) = Ledger::of(below.as_ref(), layers).bounded_json() else {
+    let bytes = store.attached(&base.digest, LEDGER_TYPE)?;
+    Ok(bytes.map(|bytes| Ledger::parse(&bytes)).transpose()?)
+}
+
+/// Why each file is there, beside the image. Before the name, so that who sees the name can ask.
+fn explain(ledger: &Ledger, image: &Stored, store: &Store) -> Result<bool, BuildError> {
+    let Some(ledger) = ledger.bounded_json() else {
         return Ok(false);
     };
     store.attach(&image.manifest, LEDGER_TYPE, ledger.as_bytes())?;
     Ok(true)
+}
+
+/// Both, at the same time where another thread can be had.
+fn beside<A: Send, B>(aside: impl Fn() -> A + Sync, here: impl FnOnce() -> B) -> (A, B) {
+    std::thread::scope(|scope| {
+        let other = std::thread::Builder::new().spawn_scoped(scope, &aside);
+        let done = here();
+        let aside = match other {
+            Ok(other) => other.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            // A group's bound on processes.
+            Err(_) => aside(),
+        };
+        (aside, done)
+    })
 }
 
 /// Pins anew what `request.file` takes from outside, in the lock beside it, and builds nothing. What is pinned otherwise than before.

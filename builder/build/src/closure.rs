@@ -71,7 +71,7 @@ impl Resolver {
             Kind::Static => Ok(()),
             Kind::Dynamic(dynamic) if dynamic.abi == self.libraries.machine.abi => {
                 Process::new(self, tree, key, &place)
-                    .load(source.path(), Rc::new(dynamic.clone()))
+                    .load(&source.path(), Rc::new(dynamic.clone()))
                     .map(|_| ())
             }
             Kind::Dynamic(dynamic) => Err(problem(
@@ -123,7 +123,7 @@ impl Resolver {
                         plug_ins.push((file, source, dynamic));
                     } else {
                         loaded.extend(
-                            Process::new(self, tree, key, &file).load(source.path(), dynamic)?,
+                            Process::new(self, tree, key, &file).load(&source.path(), dynamic)?,
                         );
                     }
                 }
@@ -133,21 +133,21 @@ impl Resolver {
         // A library that a program of the tree loads may find its own only through that program's DT_RPATH.
         plug_ins.retain(|(file, _, _)| !loaded.contains(file));
         for (file, source, dynamic) in plug_ins {
-            Process::new(self, tree, key, &file).load(source.path(), dynamic)?;
+            Process::new(self, tree, key, &file).load(&source.path(), dynamic)?;
         }
         Ok(())
     }
 
     /// The error says what is wrong with the file, without its name.
     pub(crate) fn inspect(&mut self, source: &Source) -> Result<Rc<Kind>, String> {
-        if let Some(kind) = self.seen.get(source.path()) {
+        if let Some(kind) = self.seen.get(source.path().as_ref()) {
             return Ok(kind.clone());
         }
         let (file, _) = source
             .open()
             .map_err(|err| format!("cannot be read: {err}"))?;
         let kind = Rc::new(elf::inspect(file)?);
-        self.seen.insert(source.path().to_path_buf(), kind.clone());
+        self.seen.insert(source.path().into_owned(), kind.clone());
         Ok(kind)
     }
 }

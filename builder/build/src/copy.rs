@@ -4,13 +4,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use airtight_image::source::{ItemKind, ListError};
+use airtight_image::Identity;
+use airtight_image::source::{Item, ItemKind, ListError};
 
 use crate::entries::{Content, EntryKind, Origin};
 use crate::error::Problem;
 use crate::path::ImagePath;
 use crate::scan::{Listing, scan};
-use crate::source::{Root, Roots};
+use crate::source::{Root, Roots, Source};
 use crate::spec::{Copy, CopyFrom};
 use crate::tree::Tree;
 
@@ -85,13 +86,8 @@ pub(crate) fn copy(
         Some(name) if asked.into => asked.to.child(name),
         _ => asked.to.clone(),
     };
-    let found = Found {
-        way,
-        named,
-        shown,
-        kind,
-    };
-    walk.entry(found, &to)
+    let source = |identity| root.source(way, named, identity);
+    walk.entry(kind, source, shown, &to)
 }
 
 /// Where a source lies, and what it was when it was looked at.
@@ -155,17 +151,9 @@ struct Walk<'a> {
     tree: &'a mut Tree,
 }
 
-/// One thing on this host that becomes an entry.
-struct Found<'a> {
-    /// Below the root.
-    way: PathBuf,
-    named: PathBuf,
-    shown: &'a Path,
-    kind: ItemKind,
-}
-
 impl Walk<'_> {
-    /// Adds the contents of the directory at `way`. The order of `readdir` does not show: entries are sorted by where they go.
+    /// Adds the contents of the directory at `way`, each directory's right after it: in the order in which a layer has its entries. The order of `readdir` does not
+    /// show.
     fn directory(
         &mut self,
         way: &Path,
@@ -176,43 +164,55 @@ impl Walk<'_> {
         let origin = self.origin(shown);
         self.tree
             .add(&self.asked.to, EntryKind::Directory, &origin)?;
-        for listing in listings {
-            let below = listing.below;
-            let (way, named, shown) = (join(way, &below), join(named, &below), join(shown, &below));
-            let items = listing.items.map_err(|ListError { name, error }| {
-                let named = name.map_or_else(|| shown.clone(), |name| shown.join(name));
-                self.unreadable(&named, &error)
-            })?;
-            let to = below
-                .iter()
-                .fold(self.asked.to.clone(), |to, name| to.child(name));
-            for item in items {
-                let found = Found {
-                    way: way.join(&item.name),
-                    named: named.join(&item.name),
-                    shown: &shown.join(&item.name),
-                    kind: item.kind,
-                };
-                self.entry(found, &to.child(&item.name))?;
+        let mut listings = listings.into_iter();
+        // Directories that are being added, each in the one before it.
+        let mut open = Vec::new();
+        let mut next = listings.next();
+        loop {
+            if let Some(Listing { below, items }) = next.take() {
+                let shown = join(shown, &below);
+                let items = items.map_err(|ListError { name, error }| {
+                    let named = name.map_or_else(|| shown.clone(), |name| shown.join(name));
+                    self.unreadable(&named, &error)
+                })?;
+                let place = below
+                    .iter()
+                    .fold(self.asked.to.clone(), |to, name| to.child(name));
+                let beneath = self.root.beneath(join(way, &below), join(named, &below));
+                open.push((beneath, shown, place, items.into_iter()));
             }
+            let Some((beneath, shown, to, items)) = open.last_mut() else {
+                return Ok(());
+            };
+            let Some(Item { name, kind }) = items.next() else {
+                open.pop();
+                continue;
+            };
+            let (shown, to) = (shown.join(&name), to.child(&name));
+            if kind == ItemKind::Directory {
+                // They were sorted so: what lies in it is the next.
+                next = listings.next();
+            }
+            let beneath = beneath.clone();
+            let source = move |identity| beneath.source(name, identity);
+            self.entry(kind, source, &shown, &to)?;
         }
-        Ok(())
     }
 
-    fn entry(&mut self, found: Found<'_>, to: &ImagePath) -> Result<(), Problem> {
-        let Found {
-            way,
-            named,
-            shown,
-            kind,
-        } = found;
+    fn entry(
+        &mut self,
+        kind: ItemKind,
+        source: impl FnOnce(Identity) -> Source,
+        shown: &Path,
+        to: &ImagePath,
+    ) -> Result<(), Problem> {
         let kind = match kind {
             ItemKind::Directory => EntryKind::Directory,
             ItemKind::Symlink(target) => EntryKind::Symlink(target),
             ItemKind::File(identity) => EntryKind::File {
-                content: Content::Host(self.root.source(way, named, identity)),
                 length: identity.length,
                 executable: identity.mode & 0o111 != 0,
+                content: Content::Host(source(identity)),
             },
             ItemKind::Other(what) => {
                 let problem = format!(
@@ -227,7 +227,7 @@ impl Walk<'_> {
             }
         };
         let origin = self.origin(shown);
-        self.tree.add(to, kind, &origin).map(drop)
+        self.tree.lay(to, kind, origin)
     }
 
     fn origin(&self, shown: &Path) -> Origin {

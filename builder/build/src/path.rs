@@ -113,8 +113,8 @@ impl ImagePath {
         self.split().map(|(_, name)| name)
     }
 
-    /// Its directory and its last name.
-    fn split(&self) -> Option<(&OsStr, &OsStr)> {
+    /// Its directory and its last name; `None` for the root.
+    pub(crate) fn split(&self) -> Option<(&OsStr, &OsStr)> {
         let bytes = self.bytes();
         let slash = bytes.iter().rposition(|byte| *byte == b'/')?;
         let (parent, name) = (bytes.get(..slash.max(1))?, bytes.get(slash + 1..)?);

@@ -273,7 +273,7 @@ impl<'a> Process<'a> {
         };
         let origin = SearchDir {
             image: dir.image.clone(),
-            host: SearchDir::of_file(source.path(), source.path()).host,
+            host: SearchDir::of_file(&source.path(), &source.path()).host,
         };
         let library = self.library(&source, user)?;
         Ok(library.map(|dynamic| Found {

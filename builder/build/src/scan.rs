@@ -22,8 +22,8 @@ pub(crate) struct Listing {
     pub(crate) items: Result<Vec<Item>, ListError>,
 }
 
-/// All directories at `way` and below, without what a pattern names, in an order that does not depend on threads: a directory before
-/// what lies in it.
+/// All directories at `way` and below, without what a pattern names, in an order that does not depend on threads: as they come where each directory's names are
+/// taken in their order, and what lies in a directory right after its name.
 pub(crate) fn scan(root: &Root, way: &Path, exclude: &[Pattern]) -> Vec<Listing> {
     let scan = Scan {
         root,
@@ -48,12 +48,14 @@ pub(crate) fn scan(root: &Root, way: &Path, exclude: &[Pattern]) -> Vec<Listing>
     }
     let state = scan.state.into_inner();
     let mut listings = state.unwrap_or_else(PoisonError::into_inner).listings;
-    listings.sort_unstable_by(|one, other| bytes(&one.below).cmp(bytes(&other.below)));
+    listings.sort_unstable_by(|one, other| names(&one.below).cmp(names(&other.below)));
     listings
 }
 
-fn bytes(path: &Path) -> &[u8] {
-    path.as_os_str().as_encoded_bytes()
+/// A path's bytes such that it is compared name by name: no name holds the one that stands for a slash.
+fn names(path: &Path) -> impl Iterator<Item = u8> {
+    let bytes = path.as_os_str().as_encoded_bytes().iter();
+    bytes.map(|byte| if *byte == b'/' { 0 } else { *byte })
 }
 
 struct Scan<'a> {
@@ -143,14 +145,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut want = vec![String::new()];
         for outer in 0..30 {
-            for inner in ["a", "b/c", "skip/d"] {
+            for inner in ["a", "b/c", "b-/c", "skip/d"] {
                 let below = format!("t{outer:02}/{inner}");
                 fs::create_dir_all(dir.path().join(&below)).unwrap();
                 fs::write(dir.path().join(&below).join("f"), "x").unwrap();
             }
-            want.extend(["", "/a", "/b", "/b/c"].map(|inner| format!("t{outer:02}{inner}")));
+            let inner = ["", "/a", "/b", "/b/c", "/b-", "/b-/c"];
+            want.extend(inner.map(|inner| format!("t{outer:02}{inner}")));
         }
-        want.sort();
         let root = Root::open(dir.path()).unwrap();
         let exclude = [Pattern::parse("skip").unwrap()];
         let listings = scan(&root, Path::new(""), &exclude);

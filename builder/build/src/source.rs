@@ -1,7 +1,8 @@
 //! Sources on this host: where they are looked up, and that what is read is what was planned. Others may write to a build's
 //! directory while it runs; a link or another file that they put there is refused, never read.
 
-use std::ffi::OsStr;
+use std::borrow::Cow;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -16,16 +17,44 @@ use airtight_image::source::{
 /// A regular file, as it was when the plan was made.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
-    path: PathBuf,
-    /// What it is opened below, and the way there, on which no link is followed. `None` for the host's own files, by path.
-    beneath: Option<(Arc<File>, PathBuf)>,
+    place: Place,
     /// When it was planned.
     identity: Identity,
 }
 
+#[derive(Clone, Debug)]
+enum Place {
+    /// One of the host's own, by path.
+    Host(PathBuf),
+    /// What lies there.
+    Beneath(Arc<Beneath>),
+    /// A name in a directory that lies there, which all its files share: a tree's paths would be most of a plan.
+    In(Arc<Beneath>, OsString),
+}
+
+/// A place below a held directory.
+#[derive(Debug)]
+pub(crate) struct Beneath {
+    root: Arc<File>,
+    /// From there, on which no link is followed.
+    way: PathBuf,
+    /// As it was named.
+    path: PathBuf,
+}
+
+impl Beneath {
+    /// The file `name` in it, which was `identity` when it was looked at.
+    pub(crate) fn source(self: &Arc<Self>, name: OsString, identity: Identity) -> Source {
+        Source {
+            place: Place::In(self.clone(), name),
+            identity,
+        }
+    }
+}
+
 impl PartialEq for Source {
     fn eq(&self, other: &Self) -> bool {
-        (&self.path, self.inode()) == (&other.path, other.inode())
+        self.inode() == other.inode() && self.path() == other.path()
     }
 }
 
@@ -35,8 +64,7 @@ impl Source {
     /// A file that nobody but the host's administrator changes: a library, or a tree of the store.
     pub(crate) fn of_host(path: PathBuf, metadata: &Metadata) -> Self {
         Self {
-            path,
-            beneath: None,
+            place: Place::Host(path),
             identity: Identity::of(metadata),
         }
     }
@@ -52,29 +80,35 @@ impl Source {
 
     /// To ask what it lies on; no byte can be read from it.
     pub(crate) fn look(&self) -> io::Result<File> {
-        match &self.beneath {
-            Some((root, way)) => look_beneath(root, way),
-            None => File::options()
+        match &self.place {
+            Place::Host(path) => File::options()
                 .read(true)
                 .custom_flags(libc::O_PATH)
-                .open(&self.path),
+                .open(path),
+            Place::Beneath(at) => look_beneath(&at.root, &at.way),
+            Place::In(at, name) => look_beneath(&at.root, &at.way.join(name)),
         }
     }
 
     /// As it was named, for messages and for the linker's rules.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    pub(crate) fn path(&self) -> Cow<'_, Path> {
+        match &self.place {
+            Place::Host(path) => Cow::Borrowed(path),
+            Place::Beneath(at) => Cow::Borrowed(&at.path),
+            Place::In(at, name) => Cow::Owned(at.path.join(name)),
+        }
     }
 
     /// Opens it for reading: the file that was planned, or none. A FIFO put there since must not hang the build, hence not
     /// blocking.
     pub(crate) fn open(&self) -> io::Result<(File, Metadata)> {
-        let opened = match &self.beneath {
-            Some((root, way)) => read_beneath(root, way),
-            None => File::options()
+        let opened = match &self.place {
+            Place::Host(path) => File::options()
                 .read(true)
                 .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-                .open(&self.path),
+                .open(path),
+            Place::Beneath(at) => read_beneath(&at.root, &at.way),
+            Place::In(at, name) => read_beneath(&at.root, &at.way.join(name)),
         };
         let file = opened.map_err(|err| match err.raw_os_error() {
             Some(libc::ELOOP) => replaced("by a link"),
@@ -141,10 +175,15 @@ impl Root {
     /// The file at the end of `way`, which `path` names and which was `identity` when it was looked at.
     pub(crate) fn source(&self, way: PathBuf, path: PathBuf, identity: Identity) -> Source {
         Source {
-            path,
-            beneath: Some((self.at.clone(), way)),
+            place: Place::Beneath(self.beneath(way, path)),
             identity,
         }
+    }
+
+    /// The end of `way`, which `path` names.
+    pub(crate) fn beneath(&self, way: PathBuf, path: PathBuf) -> Arc<Beneath> {
+        let root = self.at.clone();
+        Arc::new(Beneath { root, way, path })
     }
 }
 
@@ -186,10 +225,17 @@ mod tests {
         let ItemKind::File(identity) = root.kind(&way).unwrap() else {
             return Err("is no file".to_owned());
         };
-        let source = root.source(way, dir.join("tree/f"), identity);
+        let whole = root.source(way, dir.join("tree/f"), identity);
+        let tree = root.beneath("tree".into(), dir.join("tree"));
+        let named = tree.source("f".into(), identity);
+        assert_eq!(whole, named);
         change(&dir);
-        let (file, _) = source.open().map_err(|err| err.to_string())?;
-        io::read_to_string(file).map_err(|err| err.to_string())
+        let [whole, named] = [whole, named].map(|source| {
+            let (file, _) = source.open().map_err(|err| err.to_string())?;
+            io::read_to_string(file).map_err(|err| err.to_string())
+        });
+        assert_eq!(whole, named);
+        named
     }
 
     #[test]

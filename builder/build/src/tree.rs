@@ -40,6 +40,8 @@ pub(crate) struct Tree {
     current: Entries,
     /// Directories of the current layer by the name they were asked for. Once an entry is a directory it stays one, so this holds.
     resolved: HashMap<ImagePath, ImagePath>,
+    /// The one that was asked for last: a tree is added directory by directory.
+    last: Option<(ImagePath, ImagePath)>,
 }
 
 impl Tree {
@@ -54,6 +56,7 @@ impl Tree {
     pub(crate) fn finish_layer(&mut self) {
         self.layers.push(std::mem::take(&mut self.current));
         self.resolved.clear();
+        self.last = None;
     }
 
     pub(crate) fn into_layers(self) -> Vec<Entries> {
@@ -68,7 +71,37 @@ impl Tree {
         kind: EntryKind,
         origin: &Origin,
     ) -> Result<ImagePath, Problem> {
-        let Some((parent, name)) = path.parent().zip(path.name()) else {
+        let place = self.place(path, &kind, origin)?;
+        self.put(place.clone(), kind, origin.clone())?;
+        Ok(place)
+    }
+
+    /// As [`Tree::add`], for whom the place does not matter.
+    pub(crate) fn lay(
+        &mut self,
+        path: &ImagePath,
+        kind: EntryKind,
+        origin: Origin,
+    ) -> Result<(), Problem> {
+        let place = self.place(path, &kind, &origin)?;
+        self.put(place, kind, origin)
+    }
+
+    fn put(&mut self, place: ImagePath, kind: EntryKind, origin: Origin) -> Result<(), Problem> {
+        if place == ImagePath::root() {
+            return Ok(());
+        }
+        self.current.insert(place, Entry { kind, origin })
+    }
+
+    /// Where `path` is in the image; what leads there is made, and of a directory it itself.
+    fn place(
+        &mut self,
+        path: &ImagePath,
+        kind: &EntryKind,
+        origin: &Origin,
+    ) -> Result<ImagePath, Problem> {
+        let Some((parent, name)) = path.split() else {
             return match kind {
                 EntryKind::Directory => Ok(ImagePath::root()),
                 EntryKind::Symlink(_) | EntryKind::File { .. } => Err(Problem::new(
@@ -78,23 +111,20 @@ impl Tree {
                 )),
             };
         };
-        let place = self.directory(&parent, origin, Some(path))?.child(name);
-        if kind == EntryKind::Directory {
-            // `/lib` may be a link that an earlier layer or the base made; a directory here would hide what it leads to.
-            let place = self.directory(&place, origin, None)?;
-            if place != ImagePath::root() {
-                let origin = origin.clone();
-                self.current.insert(place.clone(), Entry { kind, origin })?;
+        let place = match &self.last {
+            Some((asked, place)) if asked.as_path().as_os_str() == parent => place.child(name),
+            Some(_) | None => {
+                let parent = path.parent().unwrap_or_else(ImagePath::root);
+                let place = self.directory(&parent, origin, Some(path))?;
+                let below = place.child(name);
+                self.last = Some((parent, place));
+                below
             }
-            return Ok(place);
+        };
+        if *kind == EntryKind::Directory {
+            // `/lib` may be a link that an earlier layer or the base made; a directory here would hide what it leads to.
+            return self.directory(&place, origin, None);
         }
-        self.current.insert(
-            place.clone(),
-            Entry {
-                kind,
-                origin: origin.clone(),
-            },
-        )?;
         Ok(place)
     }
 

@@ -83,13 +83,13 @@ pub(crate) fn write_layer(
                     }
                     Content::Host(source) => {
                         let mut reader = Exact::open(source, *length)
-                            .map_err(|err| unreadable(source.path(), &err, entry))?;
+                            .map_err(|err| unreadable(&source.path(), &err, entry))?;
                         let shows = proof.before_reading(&reader.file, source.identity());
                         let written = layer.file(place, mode, *length, &mut reader);
                         // The writer only sees a read fail; the reader knows why.
                         let identity = reader
                             .finish()
-                            .map_err(|err| unreadable(source.path(), &err, entry))?;
+                            .map_err(|err| unreadable(&source.path(), &err, entry))?;
                         written?;
                         shows && identity == *source.identity()
                     }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::path::ImagePath;
 
 pub(crate) use name::{plain, shown};
+pub(crate) use write::Drafted;
 
 /// Of the artifact; its content is of this type and `+json`.
 pub const LEDGER_TYPE: &str = "application/vnd.airtight.why.v1";

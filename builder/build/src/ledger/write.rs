@@ -1,7 +1,7 @@
 //! A ledger of what was just built, on what the base's ledger says.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::ffi::OsStr;
 
 use airtight_image::DiffId;
 
@@ -38,14 +38,27 @@ impl Numbered {
     }
 }
 
-impl Ledger {
+/// The files of a layer: by directory, then by name, each with its reason's number.
+type Files = BTreeMap<String, BTreeMap<String, u32>>;
+
+/// A ledger of layers that are not written yet: why a file is there is known as soon as it is planned, and to write it all down takes as long as to plan it.
+#[derive(Debug)]
+pub(crate) struct Drafted {
+    /// The base's.
+    below: Vec<LayerLedger>,
+    /// With their names.
+    own: Vec<(String, Files)>,
+    reasons: Vec<Because>,
+}
+
+impl Drafted {
     /// Of layers in their order. `base` is what the base's own ledger says of those below.
     pub(crate) fn of<'a>(
-        base: Option<&Self>,
-        layers: impl IntoIterator<Item = (&'a str, &'a DiffId, &'a Entries)>,
+        base: Option<&Ledger>,
+        layers: impl IntoIterator<Item = (&'a str, &'a Entries)>,
     ) -> Self {
         let mut numbered = Numbered::default();
-        let mut ledger = Vec::new();
+        let mut below = Vec::new();
         for layer in base.iter().flat_map(|base| &base.layers) {
             let mut layer = layer.clone();
             layer.inherited = true;
@@ -56,31 +69,50 @@ impl Ledger {
                     *number = numbered.of(reason.clone());
                 }
             }
-            ledger.push(layer);
+            below.push(layer);
         }
-        for (name, diff_id, entries) in layers {
-            let files = files_of(entries, &mut numbered);
-            ledger.push(LayerLedger {
-                diff_id: diff_id.clone(),
-                files,
-                inherited: false,
-                name: name.to_owned(),
-            });
-        }
+        let own = layers.into_iter();
+        let mut own: Vec<_> = own
+            .map(|(name, entries)| (name.to_owned(), files_of(entries, &mut numbered)))
+            .collect();
         let (reasons, places) = numbered.sorted();
-        for layer in &mut ledger {
-            for number in layer.files.values_mut().flat_map(BTreeMap::values_mut) {
+        let all = below.iter_mut().map(|layer| &mut layer.files);
+        for files in all.chain(own.iter_mut().map(|(_, files)| files)) {
+            for number in files.values_mut().flat_map(BTreeMap::values_mut) {
                 let at = usize::try_from(*number).unwrap_or(usize::MAX);
                 *number = places.get(at).copied().unwrap_or_default();
             }
         }
         Self {
-            format: 1,
-            layers: ledger,
+            below,
+            own,
             reasons,
         }
     }
 
+    /// Now that each layer is written, in the same order.
+    pub(crate) fn with<'a>(self, diff_ids: impl IntoIterator<Item = &'a DiffId>) -> Ledger {
+        let Self {
+            below: mut layers,
+            own,
+            reasons,
+        } = self;
+        let own = own.into_iter().zip(diff_ids);
+        layers.extend(own.map(|((name, files), diff_id)| LayerLedger {
+            diff_id: diff_id.clone(),
+            files,
+            inherited: false,
+            name,
+        }));
+        Ledger {
+            format: 1,
+            layers,
+            reasons,
+        }
+    }
+}
+
+impl Ledger {
     /// The form that it is stored in; `None` if it is more than a store takes.
     pub(crate) fn bounded_json(&self) -> Option<String> {
         Some(self.json()).filter(|text| text.len() <= MAX_LEDGER)
@@ -88,21 +120,20 @@ impl Ledger {
 }
 
 /// The reasons of a layer's files. Entries are sorted, so that most have the directory and the reason of the one before.
-fn files_of(entries: &Entries, numbered: &mut Numbered) -> BTreeMap<String, BTreeMap<String, u32>> {
-    let mut files: BTreeMap<String, BTreeMap<String, u32>> = BTreeMap::new();
-    let mut directory: Option<(&Path, Vec<(String, u32)>)> = None;
-    let mut flush = |directory: Option<(&Path, Vec<(String, u32)>)>| {
+fn files_of(entries: &Entries, numbered: &mut Numbered) -> Files {
+    let mut files = Files::new();
+    let mut directory: Option<(&OsStr, Vec<(String, u32)>)> = None;
+    let mut flush = |directory: Option<(&OsStr, Vec<(String, u32)>)>| {
         if let Some((path, names)) = directory {
-            files.entry(shown(path)).or_default().extend(names);
+            files.entry(shown(path.as_ref())).or_default().extend(names);
         }
     };
     let mut last: Option<(Because, u32)> = None;
     for (path, entry) in entries.iter() {
-        let path = path.as_path();
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        let Some((parent, name)) = path.split() else {
             continue;
         };
-        let text = shown(path);
+        let text = shown(path.as_path());
         let number = match &last {
             Some((because, number)) if because.is_of(&entry.origin, &text) => *number,
             Some(_) | None => {
@@ -128,11 +159,12 @@ impl Because {
         let Reason::Declared { source } = &origin.reason else {
             return false;
         };
-        let (from, to) = without_common_end(source, path);
+        let (Some(from), Some(to)) = (&self.from, &self.to) else {
+            return false;
+        };
         self.kind == ReasonKind::Declared
             && self.key == *origin.key
-            && self.from.as_deref() == Some(from)
-            && self.to.as_deref() == Some(to)
+            && share_their_end((source, path), (from, to))
     }
 
     /// Why what lies at `path` is there.
@@ -209,6 +241,17 @@ fn without_common_end<'a>(source: &'a str, path: &'a str) -> (&'a str, &'a str) 
     (from, to)
 }
 
+/// Whether [`without_common_end`] of the first two is the second, which came from it: so their own last names differ, and what follows them is what is shared.
+fn share_their_end((source, path): (&str, &str), (from, to): (&str, &str)) -> bool {
+    if matches!(from, "" | "/") || to == "/" {
+        return without_common_end(source, path) == (from, to);
+    }
+    match (source.strip_prefix(from), path.strip_prefix(to)) {
+        (Some(one), Some(other)) => one == other && (one.is_empty() || one.starts_with('/')),
+        (Some(_) | None, _) => false,
+    }
+}
+
 /// The directory of a path; of one name, nothing.
 fn above(path: &str) -> &str {
     match path.rfind('/') {
@@ -242,6 +285,25 @@ mod tests {
             );
             assert_eq!(got, want, "{source}");
             assert_eq!(because.source_of(path).unwrap(), source);
+            for (other, at) in [
+                (source, path),
+                (&format!("{source}/x"), &format!("{path}/x")),
+                (&format!("{source}/x"), &format!("{path}/y")),
+                (&format!("{source}x"), &format!("{path}x")),
+                ("x", "/x"),
+                ("tree/a", "/srv/a"),
+                ("treex/a", "/srvx/a"),
+                ("a/tree/b", "/srv/b"),
+                ("/usr/share/y", "/usr/share/y"),
+            ] {
+                let origin = Origin::declared(&"k".into(), other.as_ref());
+                let same = because == Because::of(&origin, at);
+                assert_eq!(
+                    because.is_of(&origin, at),
+                    same,
+                    "{source}: {other} at {at}"
+                );
+            }
         }
     }
 
@@ -270,8 +332,8 @@ mod tests {
         own.insert(path("/y"), entry(&Origin::generated("g", "passwd", None)))
             .unwrap();
         let diff = |text: &str| DiffId(airtight_image::Digest::of(text.as_bytes()));
-        let below = Ledger::of(None, [("base", &diff("base"), &base)]);
-        let ledger = Ledger::of(Some(&below), [("app", &diff("app"), &own)]);
+        let below = Drafted::of(None, [("base", &base)]).with([&diff("base")]);
+        let ledger = Drafted::of(Some(&below), [("app", &own)]).with([&diff("app")]);
         assert_eq!(Ledger::parse(ledger.json().as_bytes()).unwrap(), ledger);
         let lower = ledger.layer(&diff("base")).unwrap();
         assert!(lower.inherited);

@@ -2,7 +2,7 @@
 
 /// Every name of the x86_64 table up to Linux 6.18, sorted, with its number there. The arm64 table is a subset by name.
 #[rustfmt::skip]
-static TABLE: &[(&str, u32)] = &[
+pub(crate) static TABLE: &[(&str, u32)] = &[
     ("_sysctl", 156), ("accept", 43), ("accept4", 288), ("access", 21), ("acct", 163), ("add_key", 248), ("adjtimex", 159),
     ("afs_syscall", 183), ("alarm", 37), ("arch_prctl", 158), ("bind", 49), ("bpf", 321), ("brk", 12), ("cachestat", 451),
     ("capget", 125), ("capset", 126), ("chdir", 80), ("chmod", 90), ("chown", 92), ("chroot", 161), ("clock_adjtime", 305),
@@ -80,11 +80,6 @@ const UNIFIED: u32 = 424;
 #[must_use]
 pub(crate) fn known(name: &str) -> Option<&'static str> {
     row(name).map(|(name, _)| *name)
-}
-
-/// Every name, in order.
-pub(crate) fn all() -> impl Iterator<Item = &'static str> {
-    TABLE.iter().map(|(name, _)| *name)
 }
 
 /// The number of a call that has the same one on every architecture (all since Linux 5.1): for a libseccomp that is older than the call.

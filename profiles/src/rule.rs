@@ -95,7 +95,7 @@ impl SyscallSet {
     pub fn beyond(&self, ceiling: &Self) -> Self {
         let mut beyond = Self::default();
         for (name, ours, theirs) in self.beside(ceiling) {
-            if ours == theirs {
+            if among(ours, theirs) {
                 continue;
             }
             for when in ours.iter().filter(|a| !theirs.iter().any(|b| within(a, b))) {
@@ -174,8 +174,7 @@ fn meet<'a>(
     ours: &'a [Conditions],
     theirs: &[Conditions],
 ) -> Cow<'a, [Conditions]> {
-    // Quadratic otherwise.
-    if ours == theirs {
+    if among(ours, theirs) {
         return Cow::Borrowed(ours);
     }
     let mut both = SyscallSet::default();
@@ -187,6 +186,12 @@ fn meet<'a>(
     }
     let met = both.iter().map(|(_, when)| when.clone()).collect();
     Cow::Owned(met)
+}
+
+/// Whether the alternatives of one call are among others of it as they stand. Both are in order: what follows is quadratic otherwise.
+fn among(ours: &[Conditions], theirs: &[Conditions]) -> bool {
+    let mut theirs = theirs.iter();
+    ours.iter().all(|a| theirs.any(|b| a == b))
 }
 
 fn intersect(a: &Conditions, b: &Conditions) -> Option<Conditions> {

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io::Write as _;
+use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -38,6 +39,7 @@ fn detached(global: &Global, args: &CreateArgs, then: Then) -> Result<(), Failur
         config,
         terminal,
     } = prepare(global, args, then, Stays::No)?;
+    let (plan, config) = (ManuallyDrop::new(plan), ManuallyDrop::new(config));
     let console = console(args.console_socket.as_deref(), terminal, true)?;
     let root = Root::find(global.root.as_deref())?;
     let (home, lock) = root.make(&args.id)?;
@@ -69,6 +71,8 @@ fn foreground(global: &Global, args: &RunArgs) -> Result<ExitCode, Failure> {
         config,
         terminal,
     } = prepare(global, &args.create, Then::Run, Stays::Yes)?;
+    // The end of the process frees them: piece by piece it would write to pages that are still shared with the child, and copy each.
+    let (plan, config) = (ManuallyDrop::new(plan), ManuallyDrop::new(config));
     let console = console(args.create.console_socket.as_deref(), terminal, false)?;
     let root = Root::find(global.root.as_deref())?;
     let (home, lock) = root.make(&args.create.id)?;

@@ -75,7 +75,7 @@ impl Object {
         if self.path.is_empty() {
             key.to_owned()
         } else {
-            format!("{}.{key}", self.path)
+            [&self.path, ".", key].concat()
         }
     }
 
@@ -180,7 +180,9 @@ impl Object {
 
     pub(crate) fn texts(&mut self, key: &str, problems: &mut Problems) -> Vec<String> {
         let mut texts = Vec::new();
-        for (at, value) in self.array(key, problems).into_iter().enumerate() {
+        let values = self.array(key, problems);
+        texts.reserve_exact(values.len());
+        for (at, value) in values.into_iter().enumerate() {
             match value {
                 Value::String(text) => texts.push(text),
                 _ => problems.add(&self.key(&format!("{key}[{at}]")), "is not a string"),
@@ -201,8 +203,9 @@ impl Object {
 
     pub(crate) fn objects(&mut self, key: &str, problems: &mut Problems) -> Vec<Self> {
         let mut objects = Vec::new();
+        let list = self.key(key);
         for (at, value) in self.array(key, problems).into_iter().enumerate() {
-            let path = self.key(&format!("{key}[{at}]"));
+            let path = [&list, "[", &at.to_string(), "]"].concat();
             match value {
                 Value::Object(map) => objects.push(Self { path, map }),
                 _ => problems.add(&path, "is not an object"),

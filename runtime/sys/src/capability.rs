@@ -34,20 +34,24 @@ pub struct Sets {
     pub inheritable: u64,
 }
 
-/// The bounding set becomes what it shares with `keep`. Capabilities that it lacks are not dropped again: each drop copies the credentials.
+/// The bounding set becomes what it shares with `keep`.
 ///
 /// # Errors
 /// `EPERM` without `CAP_SETPCAP` when there is anything to drop.
 pub fn bound(keep: u64) -> Result<()> {
-    for capability in 0..NUMBERS {
+    // Past the last capability that this kernel has.
+    let past = |error: &SysError, capability| error.errno == Errno::EINVAL && capability > 0;
+    for capability in (0..NUMBERS).filter(|capability| keep >> capability & 1 == 0) {
+        let refused = match prctl(libc::PR_CAPBSET_DROP, "PR_CAPBSET_DROP", capability, 0) {
+            Ok(_) => continue,
+            Err(error) if past(&error, capability) => return Ok(()),
+            Err(error) => error,
+        };
+        // Whether it is there at all is asked only now: who may drop one has all of them, as a rule.
         match prctl(libc::PR_CAPBSET_READ, "PR_CAPBSET_READ", capability, 0) {
             Ok(0) => {}
-            Ok(_) if keep >> capability & 1 == 1 => {}
-            Ok(_) => {
-                prctl(libc::PR_CAPBSET_DROP, "PR_CAPBSET_DROP", capability, 0)?;
-            }
-            // Past the last capability that this kernel has.
-            Err(error) if error.errno == Errno::EINVAL && capability > 0 => return Ok(()),
+            Ok(_) => return Err(refused),
+            Err(error) if past(&error, capability) => return Ok(()),
             Err(error) => return Err(error),
         }
     }

@@ -1,6 +1,7 @@
 //! `linux`, without its resources and its filter's rules.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use airtight_plan::bundle::{
     DeviceEntry, IntelRdt, LinuxConfig, NamespaceEntry, NamespaceKind, NodeKind, Propagation,
@@ -29,7 +30,8 @@ pub(super) fn linux(mut object: Object, problems: &mut Problems) -> LinuxConfig 
         rootfs_propagation: propagation(linux, problems),
         seccomp: linux
             .object("seccomp", problems)
-            .and_then(|mut object| seccomp::seccomp(&mut object, problems)),
+            .and_then(|mut object| seccomp::seccomp(&mut object, problems))
+            .map(Arc::new),
         masked_paths: paths(linux, "maskedPaths", problems),
         readonly_paths: paths(linux, "readonlyPaths", problems),
         mount_label: linux.text("mountLabel", problems).unwrap_or_default(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -120,7 +121,7 @@ pub struct LinuxConfig {
     pub cgroups_path: String,
     pub resources: Resources,
     pub rootfs_propagation: Option<Propagation>,
-    pub seccomp: Option<SeccompProfile>,
+    pub seccomp: Option<Arc<SeccompProfile>>,
     pub masked_paths: Vec<PathBuf>,
     pub readonly_paths: Vec<PathBuf>,
     /// Empty: not asked for.

@@ -21,7 +21,7 @@ pub fn needs_fixed_file(config: &Config) -> bool {
     // Its program is one of the image, and it is executed by the kernel's first look at it.
     !config.hooks.start_container.is_empty()
         || (others && !has_user_namespace(config))
-        || cannot_spring(process, config.linux.seccomp.as_ref())
+        || cannot_spring(process, config.linux.seccomp.as_deref())
 }
 
 /// The same for one more process in the container of `config`.
@@ -37,7 +37,8 @@ pub fn exec_needs_fixed_file(process: &ProcessConfig, config: &Config) -> bool {
         .iter()
         .find(|entry| entry.kind == NamespaceKind::Pid)
         .is_some_and(|entry| entry.path.is_some() || own & SYS_PTRACE != 0);
-    (shared && !has_user_namespace(config)) || cannot_spring(process, config.linux.seccomp.as_ref())
+    (shared && !has_user_namespace(config))
+        || cannot_spring(process, config.linux.seccomp.as_deref())
 }
 
 /// A capability of a user namespace says nothing about a process that was executed outside.

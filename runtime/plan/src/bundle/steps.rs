@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -175,7 +176,7 @@ pub enum BundleStep {
         signal: bool,
     },
     /// A caller's own filter.
-    SeccompProfile(SeccompProfile),
+    SeccompProfile(Arc<SeccompProfile>),
 }
 
 impl BundleStep {

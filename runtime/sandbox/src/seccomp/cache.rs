@@ -15,6 +15,8 @@ use super::compile::GENERATOR;
 const MAGIC: &[u8; 8] = b"AIRTBPF1";
 /// Of one instruction.
 const SIZE: usize = size_of::<Insn>();
+/// Of what stands before the program: the two words and the two digests of [`header`].
+const HEADER: usize = MAGIC.len() + 2 * size_of::<u32>() + 2 * 32;
 
 /// Where the program of the filter with this digest is kept.
 pub(super) fn path(cache_dir: &Path, digest: &str) -> PathBuf {
@@ -33,14 +35,14 @@ pub(super) fn read(path: &Path, digest: &str) -> Option<Vec<Insn>> {
     let meta = file.metadata().ok()?;
     let ours =
         meta.is_file() && meta.uid() == nix::unistd::geteuid().as_raw() && meta.mode() & 0o022 == 0;
-    let most = header(digest, &[]).len() + MAX_INSNS * SIZE;
+    let most = HEADER + MAX_INSNS * SIZE;
     if !ours || meta.len() > u64::try_from(most).ok()? {
         return None;
     }
     // One read: it was renamed into place whole.
     let mut bytes = vec![0; usize::try_from(meta.len()).ok()?];
     file.read_exact(&mut bytes).ok()?;
-    let program = bytes.get(header(digest, &[]).len()..)?;
+    let program = bytes.get(HEADER..)?;
     let (insns, rest) = program.as_chunks::<SIZE>();
     (rest.is_empty() && !insns.is_empty() && bytes.starts_with(&header(digest, program)))
         .then(|| insns.iter().map(decode).collect())

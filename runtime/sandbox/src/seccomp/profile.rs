@@ -97,8 +97,8 @@ pub(super) fn digest(profile: &SeccompProfile) -> String {
     let texts = |bytes: &mut Vec<u8>, list: &[String]| {
         bytes.extend(list.len().to_le_bytes());
         for text in list {
-            bytes.extend(text.len().to_le_bytes());
-            bytes.extend(text.bytes());
+            bytes.extend_from_slice(&text.len().to_le_bytes());
+            bytes.extend_from_slice(text.as_bytes());
         }
     };
     texts(&mut bytes, architectures);

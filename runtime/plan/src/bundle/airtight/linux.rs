@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::{Beyonds, Extras};
 use crate::bundle::{
@@ -97,7 +98,7 @@ pub(super) fn linux(config: &Config, extras: &mut Extras, beyond: &mut Beyonds) 
     extras.seccomp = linux
         .seccomp
         .as_ref()
-        .map(|profile| seccomp(profile, beyond));
+        .map(|profile| Arc::new(seccomp(profile, beyond)));
     // All of the root and of `/proc` is read-only here, and `/sys` is empty.
     let ours = |path: &&std::path::PathBuf| {
         !["/sys"]

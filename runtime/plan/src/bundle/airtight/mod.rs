@@ -9,6 +9,7 @@ mod mounts;
 mod plan;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -70,7 +71,7 @@ pub struct Extras {
     pub scheduler: Option<Scheduler>,
     pub io_priority: Option<IoPriority>,
     /// Loaded below airtight's own: a call passes both.
-    pub seccomp: Option<SeccompProfile>,
+    pub seccomp: Option<Arc<SeccompProfile>>,
     /// Covered, besides what always is.
     pub masked: Vec<PathBuf>,
     pub readonly: Vec<PathBuf>,

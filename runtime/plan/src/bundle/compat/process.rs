@@ -1,5 +1,7 @@
 //! What the process carries, and what it gives up: the same for a container's first process and for those that `exec` adds.
 
+use std::sync::Arc;
+
 use super::order::Parts;
 use super::{Asked, CompatFacts};
 use crate::ChildStep;
@@ -47,7 +49,7 @@ pub(in crate::bundle) fn labels(apparmor: &str, selinux: &str, steps: &mut Vec<C
 /// What differs between a first process and one more.
 pub(in crate::bundle) struct Ending<'a> {
     pub(in crate::bundle) process: &'a ProcessConfig,
-    pub(in crate::bundle) seccomp: Option<&'a SeccompProfile>,
+    pub(in crate::bundle) seccomp: Option<&'a Arc<SeccompProfile>>,
     /// Set already.
     pub(in crate::bundle) limited: bool,
     /// `setgroups(2)` is allowed in the user namespace.
@@ -226,9 +228,9 @@ impl Ending<'_> {
         }
         // Last: what came before may use calls that the payload may not. After it come only what a filter of any runtime lets through.
         if let Some(profile) = self.seccomp {
-            steps.push(ChildStep::Bundle(BundleStep::SeccompProfile(
-                profile.clone(),
-            )));
+            steps.push(ChildStep::Bundle(BundleStep::SeccompProfile(Arc::clone(
+                profile,
+            ))));
         }
         if self.late() {
             steps.push(ChildStep::Bundle(BundleStep::SetCapabilities(

@@ -103,11 +103,17 @@ fn visible(mountinfo: &str) -> Vec<Mount<'_>> {
         let Some((point, mount)) = mount(line) else {
             continue;
         };
-        mounts.retain(|earlier| !Path::new(earlier.point).starts_with(point));
+        mounts.retain(|earlier| !is_at_or_below(earlier.point, point));
         mounts.extend(mount);
     }
     mounts.sort_by_key(|mount| !mount.point.starts_with("/sys/fs/cgroup"));
     mounts
+}
+
+/// Both as the kernel writes them: without `.`, `..` or a `/` too many.
+fn is_at_or_below(path: &str, above: &str) -> bool {
+    path.strip_prefix(above)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || above == "/")
 }
 
 /// A mount point, and what a cgroup file system there shows.

@@ -158,6 +158,22 @@ fn privileged_the_arguments_are_args() {
 }
 
 #[test]
+fn privileged_the_id_that_is_none_is_refused() {
+    must("uid or gid 4294967295, which the calls that set ids take for `as it is`, is refused and does not leave the process root")
+        .differs("runc", "1.1 leaves the group")
+        .holds(|place| {
+            for user in [json!({ "uid": u32::MAX }), json!({ "uid": 1, "gid": u32::MAX })] {
+                place.refused(|config| config["process"]["user"] = user);
+            }
+            let container = place.container(sleeps).started();
+            for user in ["4294967295", "1:4294967295"] {
+                let ran = container.exec(&["--user", user], &["/bin/id", "-u"]);
+                assert_ne!(ran.code, Some(0), "{user}: {ran:?}");
+            }
+        });
+}
+
+#[test]
 fn privileged_the_user_is_the_configs() {
     must("config.md: uid, gid and additionalGids are the process's, in the container's namespace")
         .holds(|place| {

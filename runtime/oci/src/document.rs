@@ -16,6 +16,9 @@ pub(crate) struct Problems {
     unknown: Vec<String>,
 }
 
+/// -1 in 32 bits: for setresuid(2), chown(2) and their like it says "as it is", which is root's.
+pub(crate) const NO_ID: u32 = u32::MAX;
+
 /// Lines of one message.
 const MAX_TOLD: usize = 40;
 
@@ -165,6 +168,7 @@ impl Object {
         let value = self.integer(key, problems)?;
         u32::try_from(value)
             .ok()
+            .filter(|id| *id != NO_ID)
             .or_else(|| self.mistyped(key, "is not an id", problems))
     }
 
@@ -264,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_value_of_another_type_is_told() {
-        let json = r#"{"text": 1, "flag": "x", "integer": 1.5, "id": -1, "array": {}, "object": [], "texts": [1], "objects": [2]}"#;
+        let json = r#"{"text": 1, "flag": "x", "integer": 1.5, "id": 4294967295, "array": {}, "object": [], "texts": [1], "objects": [2]}"#;
         let mut problems = Problems::default();
         let mut root = Object::root(serde_json::from_str(json).unwrap());
         assert_eq!(root.text("text", &mut problems), None);

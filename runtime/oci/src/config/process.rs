@@ -5,7 +5,7 @@ use airtight_plan::bundle::{
     capability_bit,
 };
 
-use crate::document::{Object, Problems};
+use crate::document::{NO_ID, Object, Problems};
 
 /// The kernel's numbers, in their order.
 const RLIMITS: [&str; 16] = [
@@ -54,7 +54,7 @@ const IO_CLASSES: [&str; 4] = [
     "IOPRIO_CLASS_IDLE",
 ];
 /// More than any kernel counts.
-const MAX_CPUS: u32 = 8192;
+const MAX_CPUS: usize = 8192;
 
 pub(super) fn process(mut object: Object, problems: &mut Problems) -> ProcessConfig {
     let texts = |object: &mut Object, key: &str, problems: &mut Problems| {
@@ -96,8 +96,8 @@ fn user(process: &mut Object, problems: &mut Problems) -> User {
     let mut additional_gids = Vec::new();
     for (at, value) in user.array("additionalGids", problems).iter().enumerate() {
         match value.as_u64().and_then(|gid| u32::try_from(gid).ok()) {
-            Some(gid) => additional_gids.push(gid),
-            None => problems.add(&user.key(&format!("additionalGids[{at}]")), "is not an id"),
+            Some(gid) if gid != NO_ID => additional_gids.push(gid),
+            _ => problems.add(&user.key(&format!("additionalGids[{at}]")), "is not an id"),
         }
     }
     let asked = User {
@@ -250,22 +250,26 @@ fn exec_affinity(process: &mut Object, problems: &mut Problems) -> ExecAffinity 
 
 /// `0-3,7`; an empty text is no list.
 pub(super) fn cpus(text: &str) -> Option<Vec<u32>> {
-    let mut cpus = Vec::new();
+    // The same range may be written as often as a text is long.
+    let mut named = vec![false; MAX_CPUS];
     for part in text
         .split(',')
         .map(str::trim)
         .filter(|part| !part.is_empty())
     {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
-        if first > last || last >= MAX_CPUS {
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        if first > last {
             return None;
         }
-        cpus.extend(first..=last);
+        named.get_mut(first..=last)?.fill(true);
     }
-    cpus.sort_unstable();
-    cpus.dedup();
-    Some(cpus)
+    let numbers = (0..).zip(named);
+    Some(
+        numbers
+            .filter_map(|(cpu, named)| named.then_some(cpu))
+            .collect(),
+    )
 }
 
 fn place(names: &[&str], name: &str) -> Option<u32> {

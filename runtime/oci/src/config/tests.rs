@@ -136,3 +136,39 @@ fn a_bundle_is_loaded_with_its_root_found() {
         Some(format!("{}: not found", bundle.join("config.json").display()).as_str())
     );
 }
+
+#[test]
+fn a_list_of_cpus_costs_no_more_than_the_cpus_there_are() {
+    // As long as a config may be: 20 GB, if each range were written out.
+    let text = "0-8191,".repeat(500_000);
+    let start = std::time::Instant::now();
+    let affinity = json!({ "execCPUAffinity": { "initial": text, "final": "8191-8192" } });
+    let problems = process(object(affinity)).unwrap_err().to_string();
+    assert_eq!(
+        problems.trim(),
+        "`execCPUAffinity.final`: is not a list of CPUs (0-3,7)"
+    );
+    assert!(
+        start.elapsed().as_secs() < 20,
+        "{}",
+        start.elapsed().as_secs()
+    );
+}
+
+#[test]
+fn no_id_is_the_one_that_changes_nothing() {
+    for (user, key) in [
+        (json!({ "uid": u32::MAX }), "user.uid"),
+        (json!({ "uid": 1, "gid": u32::MAX }), "user.gid"),
+        (
+            json!({ "uid": 1, "additionalGids": [u32::MAX] }),
+            "user.additionalGids[0]",
+        ),
+    ] {
+        let problems = process(object(json!({ "user": user }))).unwrap_err();
+        assert_eq!(
+            problems.to_string().trim(),
+            format!("`{key}`: is not an id")
+        );
+    }
+}

@@ -5,6 +5,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use airtight_sys::seccomp::{Insn, MAX_INSNS};
 use nix::fcntl::OFlag;
@@ -13,6 +14,10 @@ use sha2::{Digest as _, Sha256};
 use super::compile::GENERATOR;
 
 const MAGIC: &[u8; 8] = b"AIRTBPF1";
+/// Files that are kept, of 34 KB at most; what is used is compiled anew.
+const MOST: usize = 256;
+/// A write takes milliseconds.
+const A_WHILE: Duration = Duration::from_secs(60);
 /// Of one instruction.
 const SIZE: usize = size_of::<Insn>();
 /// Of what stands before the program: the two words and the two digests of [`header`].
@@ -52,6 +57,7 @@ pub(super) fn read(path: &Path, digest: &str) -> Option<Vec<Insn>> {
 pub(super) fn write(path: &Path, digest: &str, insns: &[Insn]) -> io::Result<()> {
     let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    make_room(dir)?;
     let program: Vec<u8> = insns.iter().flat_map(encode).collect();
     // Two starts at once write the same bytes; each has its own temporary file.
     let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
@@ -75,6 +81,22 @@ pub(super) fn write(path: &Path, digest: &str, insns: &[Insn]) -> io::Result<()>
         drop(std::fs::remove_file(&temporary));
     }
     written
+}
+
+/// Each filter that a config brings is one more file, and nothing else takes one away.
+fn make_room(dir: &Path) -> io::Result<()> {
+    let entries = std::fs::read_dir(dir)?.collect::<io::Result<Vec<_>>>()?;
+    if entries.len() < MOST {
+        return Ok(());
+    }
+    for entry in entries {
+        // What another start is writing right now is left alone; one that is gone was taken by another.
+        let old = entry.metadata().and_then(|meta| meta.modified());
+        if old.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > A_WHILE)) {
+            drop(std::fs::remove_file(entry.path()));
+        }
+    }
+    Ok(())
 }
 
 fn header(digest: &str, program: &[u8]) -> Vec<u8> {
@@ -184,5 +206,24 @@ mod tests {
             io::ErrorKind::NotFound
         );
         assert_eq!(fs::read_dir(dir.path().join("seccomp")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn filters_of_many_configs_do_not_fill_the_host() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = path(dir.path(), "d1");
+        let kept = path.parent().unwrap();
+        fs::create_dir(kept).unwrap();
+        let old = std::time::SystemTime::now() - 2 * A_WHILE;
+        for number in 0..MOST {
+            let other = File::create(kept.join(format!("{number}.bpf"))).unwrap();
+            other.set_modified(old).unwrap();
+        }
+        let fresh = kept.join("fresh.1.tmp");
+        fs::write(&fresh, "").unwrap();
+        write(&path, "d1", &INSNS).unwrap();
+        assert_eq!(read(&path, "d1").as_deref(), Some(&INSNS[..]));
+        assert!(fresh.exists());
+        assert_eq!(fs::read_dir(kept).unwrap().count(), 2);
     }
 }

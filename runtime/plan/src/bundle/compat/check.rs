@@ -199,6 +199,16 @@ pub(crate) fn check_process(process: &ProcessConfig, facts: &CompatFacts) -> Res
     if !process.cwd.is_absolute() {
         return refuse("cwd", "is not an absolute path", "name it from /");
     }
+    let user = &process.user;
+    let mut ids = user.additional_gids.iter().chain([&user.uid, &user.gid]);
+    // For the calls that set ids it is "as it is": the payload would be root.
+    if ids.any(|id| *id == u32::MAX) {
+        return refuse(
+            "user",
+            "has the id 4294967295, which is none",
+            "name another",
+        );
+    }
     let texts = process.args.iter().chain(&process.env);
     if texts.clone().any(|text| text.contains('\0')) {
         return refuse("args", "holds a zero byte", "leave it out of args and env");

@@ -4,6 +4,8 @@ use airtight_tests::registry::{Access, REGISTRY, Registry};
 use airtight_tests::{Need, Ran, World, has, repository};
 use serde_json::Value;
 
+mod ledger;
+
 const APP: &str = r#"format = 1
 name = "test/app"
 [[layer]]

@@ -15,8 +15,9 @@ use crate::cache::{Asked, Cache, RemoteCache};
 use crate::document::{self, BaseDocuments, StoredLayer};
 use crate::entries::Entries;
 use crate::error::{BuildError, MAX_EPOCH, Problem, SpecError};
+use crate::explain::{Kept, kept};
 use crate::file::MAX_FILE;
-use crate::ledger::{Drafted, LEDGER_TYPE, Ledger};
+use crate::ledger::{Drafted, LEDGER_TYPE, Ledger, MAX_LEDGER};
 use crate::lock::{self, LockChanges, LockMode, Outside, outside};
 use crate::packages::PackageOptions;
 use crate::plan::look;
@@ -166,10 +167,8 @@ pub fn build(request: &BuildRequest, store: &Store) -> Result<Built, BuildError>
     let witness = cache.witness(&asked, &looked);
     if let Some(built) = cache.outcome(witness.as_ref())? {
         let image = finish(&spec, base.as_ref(), &built, (epoch, &platform), store)?;
-        if store
-            .attached(image.manifest.digest(), LEDGER_TYPE)?
-            .is_some()
-        {
+        // One that cannot be read is made anew.
+        if let Ok(Some(_)) = store.attached(image.manifest.digest(), LEDGER_TYPE) {
             (request.progress)(&Progress::Planned {
                 layers: built.len(),
                 entries: built.iter().map(|layer| layer.entries).sum(),
@@ -196,7 +195,7 @@ pub fn build(request: &BuildRequest, store: &Store) -> Result<Built, BuildError>
         entries,
     });
 
-    let below = base_ledger(base.as_ref(), store)?;
+    let below = base_ledger(base.as_ref(), store, request.progress);
     let named = || {
         layers
             .iter()
@@ -218,7 +217,7 @@ pub fn build(request: &BuildRequest, store: &Store) -> Result<Built, BuildError>
     let built = built?;
     let image = finish(&spec, base.as_ref(), &built, (epoch, &platform), store)?;
     let ledger = drafted.with(built.iter().map(|layer| &layer.diff_id));
-    let explained = explain(&ledger, &image, store)?;
+    let explained = explain(&ledger, &image, store, request.progress)?;
     let layers = built.clone();
     publish(request, &spec, store, (image, built, explained), || {
         cache.keep(&layers, witness)
@@ -251,17 +250,26 @@ fn publish(
 }
 
 /// What is known of the files of a base.
-fn base_ledger(base: Option<&Image>, store: &Store) -> Result<Option<Ledger>, BuildError> {
-    let Some(base) = base else {
-        return Ok(None);
-    };
-    let bytes = store.attached(&base.digest, LEDGER_TYPE)?;
-    Ok(bytes.map(|bytes| Ledger::parse(&bytes)).transpose()?)
+fn base_ledger(base: Option<&Image>, store: &Store, told: fn(&Progress<'_>)) -> Option<Ledger> {
+    let Kept { ledger, warning } = kept(store, base?);
+    if let Some(warning) = warning {
+        told(&Progress::Warning(&warning));
+    }
+    ledger
 }
 
 /// Why each file is there, beside the image. Before the name, so that who sees the name can ask.
-fn explain(ledger: &Ledger, image: &Stored, store: &Store) -> Result<bool, BuildError> {
+fn explain(
+    ledger: &Ledger,
+    image: &Stored,
+    store: &Store,
+    told: fn(&Progress<'_>),
+) -> Result<bool, BuildError> {
     let Some(ledger) = ledger.bounded_json() else {
+        told(&Progress::Warning(&format!(
+            "the reasons for this image's files come to more than {} MiB and are not kept: `why`, `diff` and `lint` will go by its layers alone",
+            MAX_LEDGER >> 20
+        )));
         return Ok(false);
     };
     store.attach(&image.manifest, LEDGER_TYPE, ledger.as_bytes())?;

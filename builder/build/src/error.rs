@@ -27,9 +27,6 @@ pub enum BuildError {
     /// The store refused a layer, a blob, the base or an output.
     #[error(transparent)]
     Image(#[from] airtight_image::Error),
-    /// What is kept of why the base's files are there is damaged.
-    #[error(transparent)]
-    Ledger(#[from] crate::ledger::LedgerError),
     /// The base's configuration cannot be written as JSON again.
     #[error("the configuration of the base cannot be carried over: {0}")]
     BaseConfig(#[source] serde_json::Error),

@@ -20,6 +20,7 @@ const FOUND: u8 = 1;
 pub(crate) fn why(args: &WhyArgs, store: &Store) -> Result<(), Failure> {
     let image = image(&args.image, args.platform.as_deref(), store)?;
     let why = airtight_build::why(store, &image, &args.path)?;
+    warn(&why.warnings);
     if args.json {
         return report::print_json(&why);
     }
@@ -59,6 +60,13 @@ pub(crate) fn why(args: &WhyArgs, store: &Store) -> Result<(), Failure> {
         format::escape(&why.path),
         indented(&format::table(&rows))
     ))
+}
+
+/// Beside what is told, so that a reader of it is not fooled by what is missing.
+fn warn(warnings: &[String]) {
+    for warning in warnings {
+        report::say(&format!("airtight: warning: {}", format::escape(warning)));
+    }
 }
 
 fn indented(text: &str) -> String {
@@ -130,6 +138,7 @@ pub(crate) fn diff(args: &DiffArgs, store: &Store) -> Result<ExitCode, Failure> 
         image(&args.after, args.platform.as_deref(), store)?,
     );
     let diff = airtight_build::diff(store, &before, &after)?;
+    warn(&diff.warnings);
     if args.json {
         report::print_json(&diff)?;
     } else {
@@ -272,6 +281,7 @@ pub(crate) fn lint(
         &image(name, args.platform.as_deref(), &store)?,
         &ignored,
     )?;
+    warn(&report.warnings);
     if args.sarif {
         report::print_json(&airtight_build::sarif(
             &report,

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::contents::{Contents, File, FileKind, Want};
 use super::dpkg::packages;
 use super::reasons::Reasons;
-use super::{ExplainError, ledger};
+use super::{ExplainError, kept};
 use crate::ledger::shown;
 
 /// The profile that an image asks for.
@@ -106,6 +106,9 @@ pub struct Diff {
     pub packages: Vec<PackageChange>,
     /// By reason, most bytes first.
     pub files: Vec<Group>,
+    /// What stood in the way and did not stop it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 impl Diff {
@@ -122,7 +125,7 @@ impl Diff {
 /// Compares two images of the store, file by file.
 ///
 /// # Errors
-/// An image or a ledger that is damaged.
+/// An image that is damaged.
 pub fn diff(store: &Store, before: &Image, after: &Image) -> Result<Diff, ExplainError> {
     let want = Want {
         digests: true,
@@ -132,11 +135,17 @@ pub fn diff(store: &Store, before: &Image, after: &Image) -> Result<Diff, Explai
         Contents::read(store, before, want)?,
         Contents::read(store, after, want)?,
     );
-    let (old_ledger, new_ledger) = (ledger(store, before)?, ledger(store, after)?);
+    let (old_kept, new_kept) = (kept(store, before), kept(store, after));
     let (old_reasons, new_reasons) = (
-        Reasons::of(old_ledger.as_ref(), before),
-        Reasons::of(new_ledger.as_ref(), after),
+        Reasons::of(old_kept.ledger.as_ref(), before),
+        Reasons::of(new_kept.ledger.as_ref(), after),
     );
+    let mut warnings: Vec<String> = [&old_kept, &new_kept]
+        .into_iter()
+        .filter_map(|kept| kept.warning.clone())
+        .collect();
+    // An image beside itself has one.
+    warnings.dedup();
     Ok(Diff {
         before: before.digest.clone(),
         after: after.digest.clone(),
@@ -145,6 +154,7 @@ pub fn diff(store: &Store, before: &Image, after: &Image) -> Result<Diff, Explai
         profile: profile(before, after),
         packages: package_changes(&old, &new),
         files: groups((&old, &old_reasons), (&new, &new_reasons)),
+        warnings,
     })
 }
 

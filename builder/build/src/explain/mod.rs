@@ -17,7 +17,7 @@ pub use lint::{Finding, IgnoreRule, Level, LintReport, RULES, Rule, lint};
 pub use sarif::sarif;
 pub use why::{LayerName, Part, Step, Why, why};
 
-use airtight_image::{Image, Store};
+use airtight_image::{Image, Store, one_line};
 
 use crate::ledger::{LEDGER_TYPE, Ledger, LedgerError};
 
@@ -35,9 +35,32 @@ pub enum ExplainError {
 }
 
 /// What the image's builder kept of its reasons.
-fn ledger(store: &Store, image: &Image) -> Result<Option<Ledger>, ExplainError> {
-    let Some(bytes) = store.attached(&image.digest, LEDGER_TYPE)? else {
-        return Ok(None);
+pub(crate) struct Kept {
+    pub(crate) ledger: Option<Ledger>,
+    /// It kept some, and they are none that could be taken.
+    pub(crate) warning: Option<String>,
+}
+
+/// Whoever wrote it, it is a hint beside the image: one that cannot be taken is told, and the layers say the rest.
+pub(crate) fn kept(store: &Store, image: &Image) -> Kept {
+    let read = || -> Result<Option<Ledger>, ExplainError> {
+        let bytes = store.attached(&image.digest, LEDGER_TYPE)?;
+        Ok(bytes.map(|bytes| Ledger::parse(&bytes)).transpose()?)
     };
-    Ok(Some(Ledger::parse(&bytes)?))
+    match read() {
+        Ok(ledger) => Kept {
+            ledger,
+            warning: None,
+        },
+        Err(error) => {
+            let why = one_line(error.to_string().lines().next().unwrap_or_default());
+            let digest = &image.digest;
+            Kept {
+                ledger: None,
+                warning: Some(format!(
+                    "{digest} has reasons for its files that are not taken: {why}; what is told is from its layers alone"
+                )),
+            }
+        }
+    }
 }

@@ -26,15 +26,21 @@ pub fn sarif(report: &LintReport, image: &str, version: &str) -> Value {
         .iter()
         .map(|finding| result(finding, image))
         .collect();
-    json!({
-        "$schema": SCHEMA,
-        "version": "2.1.0",
-        "runs": [{
-            "tool": { "driver": { "name": "airtight", "version": version, "rules": rules } },
-            "properties": { "image": image, "digest": report.image },
-            "results": results,
-        }],
-    })
+    let mut run = json!({
+        "tool": { "driver": { "name": "airtight", "version": version, "rules": rules } },
+        "properties": { "image": image, "digest": report.image },
+        "results": results,
+    });
+    if let (Some(run), false) = (run.as_object_mut(), report.warnings.is_empty()) {
+        let told = report
+            .warnings
+            .iter()
+            .map(|text| json!({ "level": "warning", "message": { "text": text } }));
+        let told: Vec<Value> = told.collect();
+        let invocation = json!({ "executionSuccessful": true, "toolExecutionNotifications": told });
+        run.insert("invocations".to_owned(), json!([invocation]));
+    }
+    json!({ "$schema": SCHEMA, "version": "2.1.0", "runs": [run] })
 }
 
 fn result(finding: &Finding, image: &str) -> Value {

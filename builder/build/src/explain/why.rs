@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::contents::{Contents, File, FileKind, Want};
 use super::dpkg::{Owners, needed_by, packages};
 use super::reasons::{Reasons, sentence};
-use super::{ExplainError, ledger};
+use super::{ExplainError, Kept, kept};
 use crate::ledger::{Because, ReasonKind, plain, shown};
 
 /// Steps of a chain; a program that is itself a library of another ends it before.
@@ -84,12 +84,15 @@ pub struct Why {
     /// Of a directory: what lies below it, most bytes first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub holds: Vec<Part>,
+    /// What stood in the way and did not stop it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// Why `path` is in an image. It may be written as [`Why::path`] is.
 ///
 /// # Errors
-/// A path that is none or not there; an image or a ledger that is damaged.
+/// A path that is none or not there; an image that is damaged.
 pub fn why(store: &Store, image: &Image, path: &str) -> Result<Why, ExplainError> {
     let wrong = |problem| ExplainError::Path {
         path: path.to_owned(),
@@ -99,7 +102,7 @@ pub fn why(store: &Store, image: &Image, path: &str) -> Result<Why, ExplainError
     if !asked.is_absolute() {
         return Err(wrong("is not absolute"));
     }
-    let ledger = ledger(store, image)?;
+    let Kept { ledger, warning } = kept(store, image);
     let reasons = Reasons::of(ledger.as_ref(), image);
     // Where nobody explains, programs are asked.
     let want = Want {
@@ -155,6 +158,7 @@ pub fn why(store: &Store, image: &Image, path: &str) -> Result<Why, ExplainError
         package,
         needed_by: users,
         holds,
+        warnings: warning.into_iter().collect(),
     })
 }
 

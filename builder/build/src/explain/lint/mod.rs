@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::contents::{Contents, Want};
 use super::dpkg::Owners;
 use super::reasons::Reasons;
-use super::{ExplainError, ledger};
+use super::{ExplainError, Kept, kept};
 
 pub use rules::{RULES, Rule};
 
@@ -89,6 +89,9 @@ pub struct LintReport {
     pub findings: Vec<Finding>,
     /// How many were ignored by name.
     pub ignored: usize,
+    /// What stood in the way and did not stop it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 impl LintReport {
@@ -126,7 +129,7 @@ impl Subject<'_> {
 /// Holds an image of the store against all rules but those that are ignored.
 ///
 /// # Errors
-/// An image or a ledger that is damaged.
+/// An image that is damaged.
 pub fn lint(
     store: &Store,
     image: &Image,
@@ -138,7 +141,7 @@ pub fn lint(
         secrets: true,
     };
     let contents = Contents::read(store, image, want)?;
-    let ledger = ledger(store, image)?;
+    let Kept { ledger, warning } = kept(store, image);
     let owners = Owners::of(&contents);
     let mut subject = Subject {
         image,
@@ -164,6 +167,7 @@ pub fn lint(
         image: image.digest.clone(),
         ignored: before - findings.len(),
         findings,
+        warnings: warning.into_iter().collect(),
     })
 }
 

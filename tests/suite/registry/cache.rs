@@ -1,7 +1,7 @@
 //! Layers of other builds, by way of a registry: what is the same is not made again, and what a cache claims is believed of nothing that is not the same.
 
 use airtight_tests::registry::{Access, Fault, Proxy, REGISTRY, Registry};
-use airtight_tests::{Ran, World, has};
+use airtight_tests::{Need, Ran, World, has};
 use serde_json::{Value, json};
 
 use super::done;
@@ -198,6 +198,70 @@ fn a_layer_under_another_s_key_is_not_believed() {
         );
         assert_eq!(world.airtight(["verify"]).unwrap().code, Some(0), "{name}");
     }
+}
+
+#[test]
+fn what_others_compressed_is_taken_by_who_asks_for_it_and_by_nobody_else() {
+    if !has(&[REGISTRY, &[Need::Program("gzip")]].concat()) {
+        return;
+    }
+    let registry = Registry::start(None, Access::Everybody).unwrap();
+    let (good, _) = build(
+        &machine("good"),
+        &["--cache-to", &registry.name("cache:good")],
+    );
+    let (manifest, list) = cache_of(&registry, &good);
+    // The same archives, compressed by somebody else with the header that ours have.
+    let (mut list, mut layers) = (list, manifest["layers"].clone());
+    for at in 0..2 {
+        let digest = layers[at]["digest"].as_str().unwrap().to_owned();
+        let script = "gzip -dc \"$0\" | gzip -nc1";
+        let shell = std::process::Command::new("sh")
+            .args(["-c", script])
+            .arg(registry.blob(&digest))
+            .output();
+        let mut other = shell.unwrap().stdout;
+        other[8..10].copy_from_slice(&std::fs::read(registry.blob(&digest)).unwrap()[8..10]);
+        let new = sha256(&other);
+        assert_ne!(new, digest);
+        registry.put_blob("cache", &new, &other).unwrap();
+        layers[at]["digest"] = new.clone().into();
+        layers[at]["size"] = other.len().into();
+        for record in list["layers"].as_array_mut().unwrap() {
+            if record["layer"]["digest"] == digest {
+                record["layer"]["digest"] = new.clone().into();
+                record["layer"]["size"] = other.len().into();
+            }
+        }
+    }
+    forge(&registry, "other", &list, &layers);
+    let world = machine("good");
+    let from = ["--cache-from", &registry.name("cache:other")];
+    let (theirs, ran) = build(&world, &from);
+    assert_eq!(states(&theirs), ["pulled"; 2], "{ran:?}");
+    assert_ne!(theirs["digest"], good["digest"]);
+    for at in 0..2 {
+        let diff = |built: &Value| built["layers"][at]["diff_id"].clone();
+        assert_eq!(diff(&theirs), diff(&good), "the same content");
+    }
+    // Long enough that times prove, so that the last build's outcome is looked at too.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let (again, _) = build(&world, &from);
+    assert_eq!(
+        (states(&again), &again["digest"]),
+        (vec!["cached"; 2], &theirs["digest"])
+    );
+    let (own, _) = build(&world, &[]);
+    assert_eq!(
+        (states(&own), &own["digest"]),
+        (vec!["built"; 2], &good["digest"])
+    );
+    // Ours by now, whoever asks.
+    let (own, _) = build(&world, &from);
+    assert_eq!(
+        (states(&own), &own["digest"]),
+        (vec!["cached"; 2], &good["digest"])
+    );
 }
 
 fn record_diff(built: &Value) -> &str {

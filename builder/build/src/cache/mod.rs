@@ -102,6 +102,9 @@ impl<'a> Cache<'a> {
         let Some(outcome) = self.store.outcome(&self.of, &witness.seen)? else {
             return Ok(None);
         };
+        if !outcome.iter().all(|(_, record)| self.takes(record)) {
+            return Ok(None);
+        }
         let mut layers = Vec::with_capacity(outcome.len());
         for (OutcomeLayer { name, of }, record) in outcome {
             layers.push(built(&name, &record, &self.form, LayerState::Cached));
@@ -155,7 +158,8 @@ impl<'a> Cache<'a> {
             key: key::key(shape, digests),
             shape: shape.clone(),
         };
-        if let Some(record) = self.store.layer_record(&key)? {
+        let record = self.store.layer_record(&key)?;
+        if let Some(record) = record.filter(|record| self.takes(record)) {
             return Ok(Some((self.cached(key, record), LayerState::Cached)));
         }
         let Some(record) = self.remote.layer(&key, entries, held, &self.form) else {
@@ -165,10 +169,19 @@ impl<'a> Cache<'a> {
         Ok(Some((self.cached(key, record), LayerState::Pulled)))
     }
 
+    /// What came from a cache is only for builds that name one: whoever does not gets the bytes of the format.
+    fn takes(&self, record: &LayerRecord) -> bool {
+        !record.foreign || self.remote.is_asked()
+    }
+
     fn cached(&self, of: LayerKey, layer: LayerRecord) -> CachedLayer {
         CachedLayer {
             of,
-            layer,
+            // To others all that is sent is a cache's.
+            layer: LayerRecord {
+                foreign: false,
+                ..layer
+            },
             media_type: self.form.compression.media_type().to_owned(),
         }
     }
@@ -188,6 +201,7 @@ impl<'a> Cache<'a> {
             size: layer.size,
             uncompressed: layer.uncompressed,
             entries: layer.entries as u64,
+            foreign: false,
         };
         let key = LayerKey { shape, key };
         self.store.put_layer_record(&key, &record)?;

@@ -40,6 +40,11 @@ impl<'a> Remote<'a> {
         }
     }
 
+    /// Whether this build takes layers that others compressed.
+    pub(super) fn is_asked(&self) -> bool {
+        !self.asked.from.is_empty()
+    }
+
     /// A cache that cannot be had costs the work that it would have saved, and no build.
     fn listed(&mut self) -> &[(&'a RegistryRef, CachedLayer)] {
         let Self {
@@ -69,7 +74,7 @@ impl<'a> Remote<'a> {
             .any(|(_, cached)| cached.of.shape == *shape)
     }
 
-    /// The layer of `key`, in the store and proven.
+    /// The layer of `key`, in the store and proven: its archive, since to prove the compressed bytes too would be to compress them, which is all that a cache saves.
     pub(super) fn layer(
         &mut self,
         key: &LayerKey,
@@ -104,6 +109,7 @@ impl<'a> Remote<'a> {
                     return Some(LayerRecord {
                         uncompressed: length,
                         entries: entries.len() as u64,
+                        foreign: true,
                         ..cached.layer.clone()
                     });
                 }

@@ -253,6 +253,7 @@ mod tests {
                 size,
                 uncompressed: 10_240,
                 entries: 1,
+                foreign: false,
             },
             media_type: GZIP.to_owned(),
         }

@@ -153,6 +153,7 @@ mod tests {
             size,
             uncompressed: 1024,
             entries: 1,
+            foreign: false,
         };
         let (path, seen) = (Digest::of(b"/src/airtight.toml"), Digest::of(b"seen"));
         let layer = OutcomeLayer {

@@ -50,6 +50,9 @@ pub struct LayerRecord {
     /// Bytes of the archive in it.
     pub uncompressed: u64,
     pub entries: u64,
+    /// Its archive is proven, and whoever compressed it may have done so otherwise than the format says: a cache in a registry gave it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub foreign: bool,
 }
 
 /// A record as it is kept: with what it is a record of, so that it stands for nothing else under another name.
@@ -304,6 +307,7 @@ mod tests {
             size,
             uncompressed: 10_240,
             entries: 3,
+            foreign: false,
         };
         store.put_layer_record(&key, &record).unwrap();
         (dir, store, key, record)

@@ -31,7 +31,7 @@ pub(crate) struct BuildArgs {
     /// Make every layer anew, whatever earlier builds left
     #[arg(long)]
     pub(crate) no_cache: bool,
-    /// Take layers that another build has left there, if they are what this one would make; may be repeated
+    /// Take layers that another build has left there, if they hold what this one would put into them; may be repeated. How they are compressed is that build's: a digest that others shall reproduce is made without a cache
     #[arg(long, value_name = "REF", conflicts_with = "no_cache")]
     pub(crate) cache_from: Vec<String>,
     /// Leave the layers there for other builds

@@ -14,7 +14,7 @@ BUILD_PACKAGES := gcc libc6-dev make pkg-config ca-certificates
 # Filters of ours are held against libseccomp's; no binary is made with it.
 CHECK_PACKAGES := libseccomp-dev
 DEMO_PACKAGES  := python3 python3-redis redis-server curl
-TEST_PACKAGES  := $(DEMO_PACKAGES) nginx-light busybox-static skopeo umoci podman containerd docker-registry apache2-utils openssl uidmap zstd gzip util-linux runc crun conmon gnupg dpkg-dev binutils zstd
+TEST_PACKAGES  := $(DEMO_PACKAGES) nginx-light busybox-static skopeo umoci oci-image-tool podman containerd docker-registry apache2-utils openssl uidmap zstd gzip util-linux runc crun conmon gnupg dpkg-dev binutils zstd
 BENCH_PACKAGES := debootstrap busybox-static runc crun bubblewrap umoci buildah zstd gzip util-linux golang-github-containers-common
 
 .PHONY: build compare-podman debug demo test check fuzz bench bench-packages install clean deps-build deps-check deps-demo deps-test deps-bench

@@ -2,6 +2,7 @@
 
 mod examples;
 mod hostile;
+mod peers;
 
 use std::process::{Command, Stdio};
 
@@ -274,54 +275,4 @@ fn privileged_other_tools_take_what_is_written_and_the_other_way_round() {
         assert!(images.stdout.contains(name), "{name}: {images:?}");
     }
     assert_eq!(world.airtight(["verify"]).unwrap().code, Some(0));
-}
-
-#[test]
-fn privileged_containerd_imports_the_archive() {
-    if !has(&[
-        Need::Root,
-        Need::Program("containerd"),
-        Need::Program("ctr"),
-    ]) {
-        return;
-    }
-    let world = World::new().unwrap();
-    let directory = context(&world, "ctr");
-    let archive = world.shown("work/ctr.tar");
-    world
-        .airtight([
-            "build",
-            &directory,
-            "-o",
-            &format!("oci-archive:{archive}:v1"),
-        ])
-        .unwrap();
-    let socket = world.shown("run/containerd.sock");
-    let config = format!(
-        "version = 2\nroot = \"{0}/root\"\nstate = \"{0}/state\"\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = \"{socket}\"\n[ttrpc]\naddress = \"{socket}.ttrpc\"\n",
-        world.shown("run")
-    );
-    let file = world.write("run/containerd.toml", config).unwrap();
-    let mut daemon = Command::new("containerd")
-        .arg("-c")
-        .arg(file)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let ctr = |args: &[&str]| {
-        Command::new("ctr")
-            .args(["-a", &socket])
-            .args(args)
-            .output()
-            .unwrap()
-    };
-    let up = airtight_tests::wait_until(std::time::Duration::from_secs(30), || {
-        ctr(&["version"]).status.success()
-    });
-    let imported = ctr(&["images", "import", "--base-name", "test/app", &archive]);
-    daemon.kill().unwrap();
-    daemon.wait().unwrap();
-    assert!(up);
-    assert!(imported.status.success(), "{imported:?}");
 }

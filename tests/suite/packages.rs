@@ -247,6 +247,39 @@ fn a_lock_is_kept_until_it_is_updated_and_drift_is_told() {
 }
 
 #[test]
+fn a_pipe_in_the_lock_s_place_is_not_waited_for() {
+    if !has(&NEEDS) {
+        return;
+    }
+    let mut place = Place::new("\"libthing1\"", "");
+    place.repository.add(&LIBRARY).unwrap();
+    place.repository.publish(&Publish::default()).unwrap();
+    let lock = place.world.path("work/airtight.lock");
+    filter(Command::new("mkfifo").arg(&lock), &[]).unwrap();
+    // Nobody writes to it: a command that waits does so for ever, unless this ends it.
+    let started = std::time::Instant::now();
+    let opener = lock.clone();
+    std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_secs(60));
+        drop(std::fs::File::options().write(true).open(opener));
+    });
+    let locked = place.build(&["--locked"]);
+    assert_eq!(locked.code, Some(125), "{locked:?}");
+    let why = "`airtight.lock`: cannot be read: it is no regular file";
+    assert!(locked.stderr.contains(why), "{locked:?}");
+    let told = place.build(&[]);
+    assert_eq!(told.code, Some(125), "{told:?}");
+    assert!(told.stderr.contains(why), "{told:?}");
+    // What cannot be read is replaced by who asks for a new one: the pipe is gone then, and was not written to.
+    let updated = place.command("update", &[], &place.repository.address());
+    assert_eq!(updated.code, Some(0), "{updated:?}");
+    assert!(lock.symlink_metadata().unwrap().is_file());
+    let built = place.build(&["--locked"]);
+    assert_eq!(built.code, Some(0), "{built:?}");
+    assert!(started.elapsed().as_secs() < 60);
+}
+
+#[test]
 fn a_release_that_cannot_be_believed_is_refused() {
     if !has(&NEEDS) {
         return;

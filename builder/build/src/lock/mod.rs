@@ -68,18 +68,11 @@ impl Lock {
     /// `None`: there is no lock.
     pub(crate) fn read(path: &Path, spec: &BuildSpec) -> Result<Option<Self>, Problem> {
         let bad = |problem: String| lock_problem(path, problem, ANEW);
-        let mut bytes = Vec::new();
-        // A pipe in its place is empty, not waited for.
-        let read = fs::File::options()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-            .open(path)
-            .and_then(|file| file.take(MAX_LOCK + 1).read_to_end(&mut bytes));
-        match read {
-            Ok(_) => {}
+        let bytes = match content(path) {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(bad(format!("cannot be read: {error}"))),
-        }
+        };
         if bytes.len() as u64 > MAX_LOCK {
             return Err(bad(format!("is larger than {MAX_LOCK} bytes")));
         }
@@ -91,7 +84,7 @@ impl Lock {
     pub(crate) fn write(&self, path: &Path, spec: &BuildSpec) -> Result<(), Problem> {
         let text = file::write(self, &layer_names(spec));
         // The same again is no change, and a directory that cannot be written to is none then.
-        if fs::read(path).is_ok_and(|there| there == text.as_bytes()) {
+        if content(path).is_ok_and(|there| there == text.as_bytes()) {
             return Ok(());
         }
         replace(path, &text).map_err(|error| {
@@ -118,6 +111,21 @@ impl Lock {
             .get(architecture)
             .filter(|packages| packages.asked == asked(spec))
     }
+}
+
+/// What lies there, and a byte more than is taken. A pipe or a device in its place is not waited for.
+fn content(path: &Path) -> io::Result<Vec<u8>> {
+    let file = fs::File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        let problem = "it is no regular file";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_LOCK + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Puts a text in the place of a file in one step. Others may write to the directory: what they put there in the temporary file's place is never written through.

@@ -8,7 +8,7 @@ use airtight_image::registry::{
     parse_challenges, parse_document, retry_after,
 };
 
-use airtight_image::{Contents, parse_layer_record};
+use airtight_image::{Contents, Digest, parse_layer_record, parse_outcome};
 
 use crate::{answer, text};
 
@@ -307,6 +307,52 @@ fn records_of_layers() {
         let summed = [line, b"\n", sum.as_bytes(), b"\n"].concat();
         assert!(parse_layer_record(&summed).is_err() || line.len() > 300);
         answer(parse_layer_record(input).map(|(of, _)| of))
+    });
+    assert!(done.answers > 2, "{done:?}");
+}
+
+#[test]
+fn outcomes_of_builds() {
+    let [of, shape, key] =
+        ['a', 'b', 'c'].map(|digit| format!("sha256:{}", digit.to_string().repeat(64)));
+    let lines = [
+        format!(
+            r#"{{"version":1,"of":"{of}","layers":[{{"name":"app","of":{{"shape":"{shape}","key":"{key}"}}}}]}}"#
+        ),
+        format!(r#"{{"version":1,"of":"{of}","layers":[]}}"#),
+    ];
+    let summed = |line: &[u8]| {
+        let sum = Digest::of(line).to_string();
+        [line, b"\n", sum.as_bytes(), b"\n"].concat()
+    };
+    let seeds = lines.map(|line| summed(line.as_bytes()));
+    for seed in &seeds {
+        parse_outcome(seed).unwrap();
+    }
+    let words = [
+        "sha256:",
+        "\n",
+        "version",
+        "layers",
+        "{\"name\":",
+        "18446744073709551616",
+        "\\u0000",
+    ];
+    let done = fuzz("outcomes", &seeds, &words, |input| {
+        // What a mutation breaks is only the sum: with a right one the line itself is read.
+        let line = input
+            .split(|byte| *byte == b'\n')
+            .next()
+            .unwrap_or_default();
+        if let Ok((_, layers)) = parse_outcome(&summed(line)) {
+            // Each layer has a name and two digests of 64.
+            assert!(layers.len() * 150 <= line.len(), "{layers:?}");
+        }
+        let told = parse_outcome(input);
+        if told.is_ok() {
+            assert_eq!(summed(line), input, "one form only");
+        }
+        answer(told.map(|(_, layers)| layers.len()))
     });
     assert!(done.answers > 2, "{done:?}");
 }

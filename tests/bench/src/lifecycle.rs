@@ -37,7 +37,9 @@ pub(crate) struct Table {
     rows: Vec<Row>,
     ratios: Vec<(String, f64)>,
     alive: usize,
-    /// Median of the last starts by that of the first, each runtime with this many alive.
+    /// The first and the last starts of each runtime with this many alive.
+    ends: Vec<[Row; 2]>,
+    /// Median of the last starts by that of the first.
     last_by_first: Vec<(String, f64)>,
 }
 
@@ -119,17 +121,18 @@ pub(crate) fn run(options: &Options, work: &Path) -> Result<Table> {
         .chain([(format!("{OURS} run"), "bare system calls".to_owned())])
         .map(|(ours, peer)| (format!("{ours} / {peer}"), ratio(&rows, &ours, &peer)))
         .collect();
+    let mut ends = Vec::new();
     let mut last_by_first = Vec::new();
     for runtime in &runtimes {
-        last_by_first.push((
-            runtime.name.to_owned(),
-            alive(runtime, work, &idle, options.alive)?,
-        ));
+        let [first, last] = alive(runtime, work, &idle, options.alive)?;
+        last_by_first.push((runtime.name.to_owned(), last.median_ms / first.median_ms));
+        ends.push([first, last]);
     }
     Ok(Table {
         rows,
         ratios,
         alive: options.alive,
+        ends,
         last_by_first,
     })
 }
@@ -226,8 +229,8 @@ fn end(runtime: &Runtime, work: &Path, id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Many alive at once, started one by one: the last starts by the first.
-fn alive(runtime: &Runtime, work: &Path, bundle: &Path, count: usize) -> Result<f64> {
+/// Many alive at once, started one by one: the first starts and the last.
+fn alive(runtime: &Runtime, work: &Path, bundle: &Path, count: usize) -> Result<[Row; 2]> {
     let mut times = Vec::new();
     let ids: Vec<String> = (0..count).map(|number| format!("alive-{number}")).collect();
     let mut failed = None;
@@ -254,8 +257,9 @@ fn alive(runtime: &Runtime, work: &Path, bundle: &Path, count: usize) -> Result<
         times.get(..ends).unwrap_or(&times),
         times.get(count - ends..).unwrap_or(&times),
     );
-    let rows = [Row::of("last", last), Row::of("first", first)];
-    Ok(ratio(&rows, "last", "first"))
+    let row =
+        |which: &str, times| Row::of(&format!("{} {which} of {count} alive", runtime.name), times);
+    Ok([row("first", first), row("last", last)])
 }
 
 impl fmt::Display for Table {
@@ -269,7 +273,7 @@ impl fmt::Display for Table {
             "{:<38} {:>8} {:>8} {:>8} {:>5}",
             "", "median", "p95", "min", "n"
         )?;
-        for row in &self.rows {
+        for row in self.rows.iter().chain(self.ends.iter().flatten()) {
             writeln!(
                 out,
                 "{:<38} {:>8.2} {:>8.2} {:>8.2} {:>5}",
@@ -279,11 +283,13 @@ impl fmt::Display for Table {
         for (name, ratio) in &self.ratios {
             writeln!(out, "{name:<60} {ratio:>6.3}")?;
         }
-        for (name, ratio) in &self.last_by_first {
+        for ((name, ratio), [first, last]) in self.last_by_first.iter().zip(&self.ends) {
+            // Both: a slow start grows by more, and yet by little of itself.
             writeln!(
                 out,
-                "{:<60} {ratio:>6.3}",
-                format!("{name}: last starts of {} alive / first", self.alive)
+                "{:<60} {ratio:>6.3} {:>+8.2} ms",
+                format!("{name}: last starts of {} alive / first", self.alive),
+                last.median_ms - first.median_ms
             )?;
         }
         Ok(())

@@ -1,10 +1,5 @@
 //! The released binary is kept small, and what it maps at a start with it: functions whose code is the same are one. Nothing compares their addresses.
 
-#![expect(
-    clippy::print_stdout,
-    reason = "a build script speaks to cargo on its output"
-)]
-
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let is = |name, value| std::env::var(name).is_ok_and(|set| set == value);

@@ -5,8 +5,9 @@ use std::os::unix::fs::symlink;
 
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
+use serde_json::json;
 
-use crate::harness::{must, sleeps};
+use crate::harness::{add, must, sleeps};
 
 #[test]
 fn privileged_the_users_of_an_image_keep_nobody_waiting() {
@@ -79,5 +80,28 @@ fn privileged_a_link_is_no_state_of_a_container() {
             assert_eq!(container.status(), "running");
             assert_eq!(fs::read(elsewhere.join("state")).unwrap(), b"precious");
             assert_eq!(place.call(&["list", "--quiet"]).stdout.trim(), container.id);
+        });
+}
+
+#[test]
+fn privileged_a_program_of_the_image_does_not_steer_the_callers_terminal() {
+    must("what a program of the image says, and what a config names, is shown and not done by a terminal")
+        .differs("runc", "prints it as it is")
+        .differs("crun", "likewise")
+        .holds(|place| {
+            let container = place.container(|config| {
+                sleeps(config);
+                let script = "printf '\\033]0;taken\\007\\r'; exit 3";
+                let hook = json!({ "path": "/bin/sh", "args": ["sh", "-c", script] });
+                add(&mut config["hooks"]["startContainer"], hook);
+            });
+            container.ok("create", &[]);
+            let failed = container.verb("start", &[]);
+            let named = place.sh("", |config| config["process"]["args"] = json!(["/bin/\u{1b}[2J"]));
+            for ran in [failed, named] {
+                assert_ne!(ran.code, Some(0), "{ran:?}");
+                assert!(ran.stderr.contains("\\u{1b}"), "{ran:?}");
+                assert!(!ran.stderr.contains(['\u{1b}', '\u{7}', '\r']), "{ran:?}");
+            }
         });
 }

@@ -85,7 +85,7 @@ fn table(rows: &[Value]) -> String {
     let mut lines = vec![COLUMNS.map(|(title, _)| title.to_owned())];
     lines.extend(rows.iter().map(|row| {
         COLUMNS.map(|(_, key)| match &row[key] {
-            Value::String(text) => text.clone(),
+            Value::String(text) => airtight_sandbox::visible(text).into_owned(),
             other => other.to_string(),
         })
     }));

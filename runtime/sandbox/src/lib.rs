@@ -38,7 +38,7 @@ pub use cgroup::sweep;
 pub use error::{Cause, LaunchError};
 pub use launch::launch;
 pub use probe::{ProbeInput, plain_layers, probe};
-pub use tell::tell_caller;
+pub use tell::{tell_caller, visible};
 
 /// How a sandbox ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

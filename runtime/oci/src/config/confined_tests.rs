@@ -73,6 +73,7 @@ fn with(pointer: &str, value: Value) -> Value {
 fn beyond() -> Vec<(&'static str, Value, &'static str, &'static str)> {
     let all = json!(["CAP_SYS_ADMIN"]);
     vec![
+        ("/ociVersion", json!("2.0.0"), "ociVersion", "1.3"),
         ("/root/readonly", json!(false), "root.readonly", "true"),
         (
             "/process/noNewPrivileges",

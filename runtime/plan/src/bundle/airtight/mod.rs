@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use plan::{Lifecycle, create, exec as exec_airtight};
 
+use super::compat::check::version;
 use super::{
     Capabilities, Config, ExecAffinity, IoPriority, ProcessConfig, Resources, RlimitEntry,
     Scheduler, SeccompProfile,
@@ -87,6 +88,13 @@ pub fn wish(config: &Config, unknown: &[String], id: &str) -> Wish {
     let mut beyond = Beyonds::default();
     for key in unknown {
         beyond.add(key.clone(), "is not honoured", "left out");
+    }
+    if !version(&config.oci_version) {
+        beyond.add(
+            "ociVersion",
+            "is not 1.0 to 1.3: what it means by its keys is not known",
+            "1.3",
+        );
     }
     if !config.root.read_only {
         beyond.add(

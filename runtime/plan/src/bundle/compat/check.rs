@@ -59,7 +59,7 @@ pub(super) fn check(config: &Config, asked: &Asked<'_>, facts: &CompatFacts) -> 
 }
 
 /// 1.0 to 1.3, with whatever follows (`1.0.2-dev`).
-fn version(text: &str) -> bool {
+pub(in crate::bundle) fn version(text: &str) -> bool {
     let mut parts = text.splitn(3, '.');
     parts.next() == Some("1")
         && parts

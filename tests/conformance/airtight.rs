@@ -296,3 +296,48 @@ fn privileged_exec_reads_a_file_and_writes_to_one() {
     assert_eq!(ran.stdout, "to be read\nfifo\n", "{ran:?}");
     assert_eq!(ran.code, Some(0), "{ran:?}");
 }
+
+#[test]
+fn privileged_a_callers_filter_keeps_ours_from_nothing() {
+    if !has(&[Need::Root, Need::File(BUSYBOX)]) {
+        return;
+    }
+    let place = Place::airtight(&NARROW);
+    // What it answers with 0 looks done, and is not.
+    let rule =
+        |names: &[&str]| json!([{ "names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": 0 }]);
+    let none = json!([{ "names": ["execve", "execveat", "exit_group", "write", "read"], "action": "SCMP_ACT_ALLOW" }]);
+    for (default, errno, rules, runs) in [
+        ("SCMP_ACT_ALLOW", None, rule(&["chmod"]), true),
+        ("SCMP_ACT_ALLOW", None, rule(&["seccomp"]), false),
+        (
+            "SCMP_ACT_ALLOW",
+            None,
+            rule(&["seccomp", "pread64", "read"]),
+            false,
+        ),
+        ("SCMP_ACT_ERRNO", Some(0), none, false),
+    ] {
+        let container = place.container(|config| {
+            script(config, "grep Seccomp_filters: /proc/self/status; exec sleep 1000");
+            config["linux"]["seccomp"] = json!({
+                "defaultAction": default, "defaultErrnoRet": errno, "architectures": ["SCMP_ARCH_X86_64"], "syscalls": rules
+            });
+        });
+        container.ok("create", &[]);
+        // Nobody waits for what it says, where no hook does.
+        drop(container.verb("start", &[]));
+        if runs {
+            assert_eq!(container.says("\n"), "Seccomp_filters:\t2\n");
+            assert_eq!(container.exec(&[], &["/bin/true"]).code, Some(0));
+        } else {
+            container.becomes("stopped");
+            assert_eq!(container.said(), "", "{rules}");
+            let ran = container.verb("delete", &[]);
+            assert_eq!(ran.code, Some(0), "{ran:?}");
+            let ran = container.run(&[]);
+            assert_ne!(ran.code, Some(0), "{ran:?}");
+            assert!(!ran.stdout.contains("Seccomp"), "{ran:?}");
+        }
+    }
+}

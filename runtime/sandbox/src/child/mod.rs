@@ -82,6 +82,8 @@ pub(crate) struct Child<'a> {
     /// The working directory is where it should be.
     entered: bool,
     held: bundle::Held,
+    /// Of a bundle whose caller has one of its own.
+    filters: Option<bundle::Filters>,
 }
 
 /// Carries the plan's child steps out; ends in the payload's program or in [`process::exit_now`].
@@ -100,6 +102,7 @@ pub(crate) fn run(inputs: Inputs<'_>) -> ! {
         home: None,
         entered: false,
         held: bundle::Held::default(),
+        filters: None,
     };
     for step in &plan.child {
         let done = child.apply(step).and_then(|()| child.stamp(step));
@@ -227,7 +230,10 @@ impl Child<'_> {
         if let Some(listener) = airtight_sys::seccomp::install(program.insns(), program.notify())? {
             rendezvous::tell(&self.inputs.sock, &Message::Listener(listener))?;
         }
-        Ok(())
+        match self.filters.take() {
+            Some(filters) => filters.have_both(),
+            None => Ok(()),
+        }
     }
 
     fn close_descriptors(&mut self) -> Result<()> {

@@ -1,6 +1,7 @@
 //! A caller's own filter, right before its program, and the courier of its listener.
 
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,8 +9,11 @@ use std::thread;
 use std::time::Duration;
 
 use airtight_plan::bundle::SeccompListener;
+use airtight_sys::directory::open_path_follow;
 use airtight_sys::seccomp::{self, Notify};
 use airtight_sys::{process, socket};
+use nix::fcntl::OFlag;
+use nix::sys::uio::pread;
 use serde_json::json;
 
 use super::super::{Child, Failure, Result};
@@ -33,6 +37,9 @@ impl Child<'_> {
         listener: Option<&SeccompListener>,
     ) -> Result<()> {
         self.reset_signals()?;
+        if self.inputs.program.is_some() {
+            self.filters = Some(Filters::count()?);
+        }
         let Some(program) = self.inputs.bundle.program.as_ref() else {
             return Err(Failure::Said("no program was compiled".into()));
         };
@@ -113,6 +120,45 @@ impl Child<'_> {
         })?;
         Ok(handover)
     }
+}
+
+/// How many filters this process has, by the kernel's own word. Whoever wrote the caller's filter may have it answer for a call that loads another one: with
+/// 0, that is success, and nothing is loaded. Nor is it believed about any other call: the file is open before that filter is there, and what the kernel
+/// writes into an empty buffer is no answer of a filter's.
+#[derive(Debug)]
+pub(in crate::child) struct Filters {
+    status: OwnedFd,
+    before: u32,
+}
+
+impl Filters {
+    fn count() -> Result<Self> {
+        let status = open_path_follow(Path::new("/proc/self/status"), OFlag::O_RDONLY)?;
+        let before = loaded(&status).ok_or_else(|| {
+            Failure::Said("/proc/self/status does not tell how many filters there are".into())
+        })?;
+        Ok(Self { status, before })
+    }
+
+    /// The caller's and airtight's own were loaded since.
+    pub(in crate::child) fn have_both(&self) -> Result<()> {
+        if loaded(&self.status) == self.before.checked_add(2) {
+            return Ok(());
+        }
+        Err(Failure::Said(
+            "the filter of linux.seccomp keeps airtight's own from being loaded after it\n  fix: let it allow seccomp and pread64".into(),
+        ))
+    }
+}
+
+fn loaded(status: &OwnedFd) -> Option<u32> {
+    let mut text = [0_u8; 8192];
+    let length = pread(status, &mut text, 0).ok()?;
+    let text = str::from_utf8(text.get(..length)?).ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Seccomp_filters:"));
+    line?.trim().parse().ok()
 }
 
 fn copy(fd: &OwnedFd) -> Result<OwnedFd> {

@@ -19,6 +19,7 @@ use airtight_plan::bundle::BundleStep;
 
 use super::{Child, Result};
 
+pub(super) use filter::Filters;
 pub(super) use root::Held;
 
 impl Child<'_> {

@@ -701,6 +701,69 @@ fn one_file_builds_for_several_platforms_and_an_index_holds_them() {
 }
 
 #[test]
+fn a_lock_pins_a_base_for_each_platform() {
+    let world = World::new().unwrap();
+    world.write("work/multi/airtight.toml", PLATFORMS).unwrap();
+    program(&world, "work/multi/dist/amd64/run", "#!/bin/amd\n");
+    program(&world, "work/multi/dist/arm64/run", "#!/bin/arm\n");
+    let layout = world.shown("work/next/base");
+    let base = |create: &[&str]| {
+        for cpu in ["amd64", "arm64"] {
+            let (platform, name) = (format!("linux/{cpu}"), format!("api:{cpu}"));
+            let directory = world.shown("work/multi");
+            done(
+                &world,
+                &["build", &directory, "--platform", &platform, "-t", &name],
+            );
+        }
+        let both = ["index", "create", "shop/api:1", "api:amd64", "api:arm64"];
+        done(&world, &[&both[..], create].concat());
+    };
+    base(&["-o", &format!("oci:{layout}:1")]);
+    let text = "format = 1\nname = \"test/next\"\nbase = \"oci:base:1\"\n[[layer]]\nname = \"own\"\ngenerate = [\"nsswitch\"]\n";
+    world.write("work/next/airtight.toml", text).unwrap();
+    let next = world.shown("work/next");
+    let build = |cpu: &str, more: &[&str]| {
+        let platform = format!("linux/{cpu}");
+        let args = ["build", &next, "--platform", &platform];
+        world.airtight([&args[..], more].concat()).unwrap()
+    };
+    let amd = build("amd64", &[]);
+    assert_eq!(amd.code, Some(0), "{amd:?}");
+    let told = build("arm64", &["--locked"]);
+    assert_eq!(told.code, Some(125), "{told:?}");
+    assert!(
+        told.stderr.contains("`airtight.lock`: pins the base for linux/amd64, and the build is for linux/arm64\n  fix: pin it too: airtight build --platform linux/arm64"),
+        "{told:?}"
+    );
+    let arm = build("arm64", &[]);
+    assert_eq!(arm.code, Some(0), "{arm:?}");
+    // Both are pinned by now, and the base moves on: what is pinned is taken from the store.
+    program(&world, "work/multi/dist/amd64/run", "#!/bin/amd, changed\n");
+    program(&world, "work/multi/dist/arm64/run", "#!/bin/arm, changed\n");
+    std::fs::remove_dir_all(world.path("work/next/base")).unwrap();
+    base(&["-o", &format!("oci:{layout}:1")]);
+    for (cpu, want) in [("amd64", &amd), ("arm64", &arm)] {
+        let built = build(cpu, &["--locked", "--no-cache"]);
+        assert_eq!(
+            (built.code, &built.stdout),
+            (Some(0), &want.stdout),
+            "{cpu}: {built:?}"
+        );
+    }
+    // A lock that says one platform's is another's is not believed.
+    let lock = world.path("work/next/airtight.lock");
+    let honest = std::fs::read_to_string(&lock).unwrap();
+    let swapped = honest
+        .replace("linux/amd64", "linux/x")
+        .replace("linux/arm64", "linux/amd64");
+    std::fs::write(&lock, swapped).unwrap();
+    let told = build("amd64", &["--locked"]);
+    assert_eq!(told.code, Some(125), "{told:?}");
+    assert!(told.stderr.contains("the lock pins sha256:"), "{told:?}");
+}
+
+#[test]
 fn what_is_for_another_cpu_takes_nothing_from_this_one() {
     let world = World::new().unwrap();
     let text = |layer: &str| {

@@ -12,7 +12,7 @@ pub struct LockChange {
     /// `base`, `release` or `package`.
     pub kind: &'static str,
     pub name: String,
-    /// Of a package; the one that was built for.
+    /// What was built for: of a package its architecture, of a base the platform.
     pub architecture: Option<String>,
     /// Version, date or digest; `None`: it was not there.
     pub from: Option<String>,
@@ -38,12 +38,24 @@ impl fmt::Display for LockChange {
 /// From one lock to another.
 pub(crate) fn changes(from: &Lock, to: &Lock) -> LockChanges {
     let mut all = Vec::new();
-    let base = |lock: &Lock| -> BTreeMap<String, String> {
-        let base = lock.base.iter();
-        base.map(|(name, digest)| (name.clone(), digest.to_string()))
-            .collect()
+    let digests = |lock: &Lock| {
+        lock.base
+            .iter()
+            .flat_map(|base| base.digests.keys().cloned())
+            .collect::<Vec<_>>()
     };
-    compare("base", None, &base(from), &base(to), &mut all);
+    let platforms: std::collections::BTreeSet<String> =
+        digests(from).into_iter().chain(digests(to)).collect();
+    for platform in platforms {
+        let base = |lock: &Lock| -> BTreeMap<String, String> {
+            let pinned = lock.base.iter();
+            let pinned = pinned.filter_map(|base| Some((base, base.digests.get(&platform)?)));
+            pinned
+                .map(|(base, digest)| (base.reference.clone(), digest.to_string()))
+                .collect()
+        };
+        compare("base", Some(&platform), &base(from), &base(to), &mut all);
+    }
     let architectures: std::collections::BTreeSet<&String> =
         from.packages.keys().chain(to.packages.keys()).collect();
     for architecture in architectures {

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use airtight_image::Digest;
+use airtight_image::{Digest, Platform};
 use serde::Deserialize;
 
-use super::{Lock, MAX_PINNED, PinnedPackages};
+use super::{Lock, MAX_PINNED, MAX_PLATFORMS, PinnedBase, PinnedPackages};
 use crate::packages::{Pinned, ReleasePin, is_package_name};
 
 const HEAD: &str =
@@ -28,7 +28,7 @@ struct LockFile {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct BaseFile {
     reference: String,
-    digest: Digest,
+    digests: BTreeMap<String, Digest>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -133,9 +133,24 @@ pub(super) fn read(text: &str, layers: &[&str]) -> Result<Lock, String> {
         });
     }
     Ok(Lock {
-        base: base.map(|base| (base.reference, base.digest)),
+        base: base.map(pinned_base).transpose()?,
         packages,
     })
+}
+
+fn pinned_base(base: BaseFile) -> Result<PinnedBase, String> {
+    let BaseFile { reference, digests } = base;
+    if digests.len() > MAX_PLATFORMS {
+        return Err(format!(
+            "pins the base for more than {MAX_PLATFORMS} platforms"
+        ));
+    }
+    let no_platform = |name: &&String| name.parse::<Platform>().is_err();
+    if let Some(name) = digests.keys().find(no_platform) {
+        let name = name.escape_debug();
+        return Err(format!("pins the base for `{name}`, which is no platform"));
+    }
+    Ok(PinnedBase { reference, digests })
 }
 
 pub(super) fn write(lock: &Lock, layers: &[&str]) -> String {
@@ -149,14 +164,17 @@ pub(super) fn write(lock: &Lock, layers: &[&str]) -> String {
         }
     };
     let quoted = |value: &str| toml::Value::String(value.to_owned()).to_string();
-    if let Some((reference, digest)) = &lock.base {
-        table(
-            "[base]",
-            &[
-                ("reference", quoted(reference)),
-                ("digest", quoted(&digest.to_string())),
-            ],
-        );
+    if let Some(PinnedBase { reference, digests }) = &lock.base {
+        table("[base]", &[("reference", quoted(reference))]);
+        let digests: Vec<(String, String)> = digests
+            .iter()
+            .map(|(platform, digest)| (quoted(platform), quoted(&digest.to_string())))
+            .collect();
+        let lines: Vec<(&str, String)> = digests
+            .iter()
+            .map(|(platform, digest)| (platform.as_str(), digest.clone()))
+            .collect();
+        table("[base.digests]", &lines);
     }
     if !lock.packages.is_empty() {
         let lines: Vec<(&str, String)> = lock
@@ -231,7 +249,12 @@ mod tests {
             pinned: vec![pinned],
         };
         Lock {
-            base: Some(("oci:base \"x\"".to_owned(), digest)),
+            base: Some(PinnedBase {
+                reference: "oci:base \"x\"".to_owned(),
+                digests: ["linux/amd64", "linux/arm64"]
+                    .map(|platform| (platform.to_owned(), digest.clone()))
+                    .into(),
+            }),
             packages: [("amd64".to_owned(), packages)].into(),
         }
     }
@@ -280,6 +303,11 @@ mod tests {
                 "of nobody",
                 text.replace("for = \"amd64\"", "for = \"i386\""),
                 "pins for `i386`, which is not under `asked`",
+            ),
+            (
+                "no platform",
+                text.replace("\"linux/arm64\"", "\"li\\u0007nux\""),
+                "pins the base for `li\\u{7}nux`, which is no platform",
             ),
             ("twice", twice, "pins libc6 twice"),
             ("no TOML", "format".to_owned(), "is no lock: "),

@@ -24,6 +24,8 @@ pub(crate) use outside::{Outside, outside, update};
 
 /// Bytes that are looked at; a lock of a thousand packages has a quarter of a million.
 const MAX_LOCK: u64 = 8 << 20;
+/// Platforms of a base.
+const MAX_PLATFORMS: usize = 64;
 /// Packages of one lock.
 const MAX_PINNED: usize = 20_000;
 
@@ -44,10 +46,17 @@ pub enum LockMode {
 /// What is pinned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Lock {
-    /// The manifest of the base, by the reference that the build file has.
-    pub(crate) base: Option<(String, Digest)>,
+    pub(crate) base: Option<PinnedBase>,
     /// For each architecture that was built for.
     pub(crate) packages: BTreeMap<String, PinnedPackages>,
+}
+
+/// What a base is: its manifests, one for each platform that was built for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PinnedBase {
+    /// As the build file has it.
+    pub(crate) reference: String,
+    pub(crate) digests: BTreeMap<String, Digest>,
 }
 
 /// The packages of one architecture.

@@ -5,7 +5,7 @@ use std::path::Path;
 use airtight_image::{Digest, Image, ImageRef, Platform, Store};
 
 use super::change::{LockChanges, changes};
-use super::{ANEW, Lock, LockMode, PinnedPackages, asked, lock_problem};
+use super::{ANEW, Lock, LockMode, PinnedBase, PinnedPackages, asked, lock_problem};
 use crate::build::BuildRequest;
 use crate::error::{BuildError, Problem};
 use crate::packages::{self, Candidate, PackageLayer};
@@ -43,11 +43,9 @@ pub(crate) fn outside(
     let old = old.unwrap_or_default();
     let base = base(spec, context, &old, &request.platform(), store)?;
     let mut lock = Lock {
-        base: match &base {
-            Some(image) if request.platform().fits(&Platform::host()) => pin(spec, image),
-            Some(_) => old.base.clone(),
-            None => None,
-        },
+        base: base
+            .as_ref()
+            .and_then(|image| pin(spec, image, request, old.base.as_ref())),
         packages: old.packages.clone(),
     };
     let packages = if has_packages(spec) {
@@ -95,7 +93,9 @@ pub(crate) fn update(
     let none = Lock::default();
     let base = base(spec, context, &none, &request.platform(), store)?;
     let mut lock = Lock {
-        base: base.as_ref().and_then(|image| pin(spec, image)),
+        base: base
+            .as_ref()
+            .and_then(|image| pin(spec, image, request, None)),
         ..Lock::default()
     };
     if has_packages(spec) {
@@ -134,16 +134,20 @@ fn check_locked(
         return bad("is not there, and --locked takes nothing that is not pinned");
     };
     let named = reference(spec);
-    if named.as_ref() != lock.base.as_ref().map(|(reference, _)| reference) {
+    if named.as_ref() != lock.base.as_ref().map(|base| &base.reference) {
         return bad("pins another base than the build file names");
     }
     let platform = request.platform();
-    if lock.base.is_some() && !platform.fits(&Platform::host()) {
+    if let Some(PinnedBase { digests, .. }) = &lock.base
+        && !digests.contains_key(&platform.to_string())
+    {
+        let pinned: Vec<&str> = digests.keys().map(String::as_str).collect();
         let problem = format!(
             "pins the base for {}, and the build is for {platform}",
-            Platform::host()
+            pinned.join(", ")
         );
-        return bad(&problem);
+        let fix = format!("pin it too: airtight build --platform {platform}");
+        return Err(lock_problem(path, problem, &fix));
     }
     let architecture = platform.architecture();
     if has_packages(spec) && lock.packages_for(spec, architecture).is_none() {
@@ -293,8 +297,20 @@ fn reference(spec: &BuildSpec) -> Option<String> {
     Some(format!("oci:{}{}", path.display(), tag.unwrap_or_default()))
 }
 
-fn pin(spec: &BuildSpec, image: &Image) -> Option<(String, Digest)> {
-    reference(spec).map(|reference| (reference, image.digest.clone()))
+/// Beside what is pinned of that base for other platforms.
+fn pin(
+    spec: &BuildSpec,
+    image: &Image,
+    request: &BuildRequest,
+    old: Option<&PinnedBase>,
+) -> Option<PinnedBase> {
+    let reference = reference(spec)?;
+    let mut digests = old
+        .filter(|old| old.reference == reference)
+        .map(|old| old.digests.clone())
+        .unwrap_or_default();
+    digests.insert(request.platform().to_string(), image.digest.clone());
+    Some(PinnedBase { reference, digests })
 }
 
 /// The pinned manifest from the store; else what the layout has now, which must be the pinned one if there is any.
@@ -312,15 +328,18 @@ fn base(
     let pinned = lock
         .base
         .as_ref()
-        .filter(|(reference, _)| Some(reference) == named.as_ref())
-        .map(|(_, digest)| digest)
-        // What is pinned is one image, for the machine that the lock was made on.
-        .filter(|_| platform.fits(&Platform::host()));
+        .filter(|base| Some(&base.reference) == named.as_ref())
+        .and_then(|base| base.digests.get(&platform.to_string()));
     let layout = ImageRef::Layout {
         path: context.join(path),
         tag: tag.clone(),
     };
-    let image = match pinned.map(|digest| store.image(digest)) {
+    // By its own word for that platform, whatever the lock says it is for.
+    let there = |digest: &Digest| {
+        let image = ImageRef::Digest(digest.clone());
+        store.image(&store.resolve_for(&image, Some(platform))?)
+    };
+    let image = match pinned.map(there) {
         Some(Ok(image)) => image,
         Some(Err(_)) | None => {
             let found = store.resolve_for(&layout, Some(platform))?;

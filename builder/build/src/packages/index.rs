@@ -17,49 +17,67 @@ const MAX_PACKAGES: usize = 1_000_000;
 pub(crate) struct Candidate {
     pub(crate) name: Box<str>,
     pub(crate) version: Version,
-    /// `all`, or the one that was asked for.
-    pub(crate) architecture: Box<str>,
+    /// Not of the architecture that was asked for, but of all.
+    pub(crate) is_all: bool,
     /// Below the mirror's address.
     pub(crate) path: Box<str>,
     pub(crate) size: u64,
-    pub(crate) digest: Digest,
+    digest: [u8; 32],
     /// The number of the source that it is from, as the caller counts them.
     pub(crate) source: u16,
-    /// Fields as they are written; most packages' are never looked at.
-    pre_depends: Box<str>,
-    depends: Box<str>,
-    conflicts: Box<str>,
-    breaks: Box<str>,
-    provides: Box<str>,
+    /// [`FIELDS`] as they are written, one after another; most packages' are never looked at.
+    fields: Box<str>,
+    /// Where each of them ends. A release has tens of thousands of packages: what is kept of each is as little as can be.
+    ends: [u32; FIELDS.len()],
 }
+
+const FIELDS: [&str; 5] = ["Pre-Depends", "Depends", "Conflicts", "Breaks", "Provides"];
+const PRE_DEPENDS: usize = 0;
+const DEPENDS: usize = 1;
+const CONFLICTS: usize = 2;
+const BREAKS: usize = 3;
+const PROVIDES: usize = 4;
 
 impl Candidate {
     /// What it needs, `Pre-Depends` first: to us both are the same.
     pub(crate) fn needs(&self) -> Result<Vec<Alternatives>, String> {
-        let mut needs = self.relations("Pre-Depends", &self.pre_depends)?;
-        needs.extend(self.relations("Depends", &self.depends)?);
+        let mut needs = self.relations(PRE_DEPENDS)?;
+        needs.extend(self.relations(DEPENDS)?);
         Ok(needs)
     }
 
     /// What it cannot lie beside: `Conflicts` and `Breaks`, which are the same where all is unpacked at once.
     pub(crate) fn refuses(&self) -> Result<Vec<Alternatives>, String> {
-        let mut refuses = self.relations("Conflicts", &self.conflicts)?;
-        refuses.extend(self.relations("Breaks", &self.breaks)?);
+        let mut refuses = self.relations(CONFLICTS)?;
+        refuses.extend(self.relations(BREAKS)?);
         Ok(refuses)
     }
 
     /// Names that it stands for besides its own, with the version that it says they have.
     pub(crate) fn provided(&self) -> Result<Vec<(String, Option<Version>)>, String> {
-        let all = self.relations("Provides", &self.provides)?;
+        let all = self.relations(PROVIDES)?;
         let provided = all.into_iter().flat_map(|alternatives| alternatives.0);
         Ok(provided
             .map(|relation| (relation.name, relation.version.map(|(_, version)| version)))
             .collect())
     }
 
-    fn relations(&self, field: &str, text: &str) -> Result<Vec<Alternatives>, String> {
-        relation::parse(text)
-            .map_err(|why| format!("{} {}: {field} {why}", self.name, self.version))
+    /// SHA-256 of the package.
+    pub(crate) fn digest(&self) -> Digest {
+        Digest::from_bytes(&self.digest)
+    }
+
+    fn field(&self, number: usize) -> &str {
+        let end = |number: usize| self.ends.get(number).map_or(0, |end| *end as usize);
+        let start = number.checked_sub(1).map_or(0, end);
+        self.fields.get(start..end(number)).unwrap_or_default()
+    }
+
+    fn relations(&self, number: usize) -> Result<Vec<Alternatives>, String> {
+        relation::parse(self.field(number)).map_err(|why| {
+            let field = FIELDS.get(number).copied().unwrap_or_default();
+            format!("{} {}: {field} {why}", self.name, self.version)
+        })
     }
 }
 
@@ -67,8 +85,8 @@ impl Candidate {
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     pub(crate) candidates: Vec<Candidate>,
-    /// The latest version first, then in the order of the sources.
-    by_name: HashMap<Box<str>, Vec<u32>>,
+    /// By name, the latest version first, then in the order of the sources.
+    sorted: Vec<u32>,
     /// Those that provide a name, by their own.
     providers: HashMap<Box<str>, Vec<u32>>,
 }
@@ -99,11 +117,8 @@ impl Index {
 
     fn add(&mut self, candidate: Candidate) -> Result<(), String> {
         let number = u32::try_from(self.candidates.len()).map_err(|_| "has too many packages")?;
-        self.by_name
-            .entry(candidate.name.clone())
-            .or_default()
-            .push(number);
-        if !candidate.provides.is_empty() {
+        self.sorted.push(number);
+        if !candidate.field(PROVIDES).is_empty() {
             for (name, _) in candidate.provided()? {
                 let providers = self.providers.entry(name.into()).or_default();
                 if providers.last() != Some(&number) {
@@ -128,24 +143,28 @@ impl Index {
                 .then_with(|| left.digest.cmp(&right.digest)),
             _ => left.cmp(right),
         };
-        for numbers in self.by_name.values_mut().chain(self.providers.values_mut()) {
+        self.sorted.sort_by(order);
+        for numbers in self.providers.values_mut() {
             numbers.sort_by(order);
         }
     }
 
     pub(crate) fn named(&self, name: &str) -> impl Iterator<Item = &Candidate> {
-        self.numbers(self.by_name.get(name))
+        let before = |number: &u32| self.candidate(*number).is_some_and(|one| *one.name < *name);
+        let first = self.sorted.partition_point(before);
+        let found = self.sorted.get(first..).unwrap_or_default();
+        let found = found.iter().filter_map(|number| self.candidate(*number));
+        found.take_while(move |candidate| *candidate.name == *name)
     }
 
     pub(crate) fn providing(&self, name: &str) -> impl Iterator<Item = &Candidate> {
-        self.numbers(self.providers.get(name))
+        let found = self.providers.get(name);
+        let numbers = found.map(Vec::as_slice).unwrap_or_default();
+        numbers.iter().filter_map(|number| self.candidate(*number))
     }
 
-    fn numbers<'a>(&'a self, found: Option<&'a Vec<u32>>) -> impl Iterator<Item = &'a Candidate> {
-        let numbers = found.map(Vec::as_slice).unwrap_or_default();
-        numbers
-            .iter()
-            .filter_map(|number| self.candidates.get(*number as usize))
+    fn candidate(&self, number: u32) -> Option<&Candidate> {
+        self.candidates.get(number as usize)
     }
 }
 
@@ -193,20 +212,23 @@ impl Candidate {
             digest,
             source,
         } = place(name)?;
-        let kept = |field: &str| stanza.text(field).into();
+        let mut fields = String::new();
+        let mut ends = [0; FIELDS.len()];
+        for (field, end) in FIELDS.iter().zip(&mut ends) {
+            fields += stanza.text(field);
+            *end = u32::try_from(fields.len())
+                .map_err(|_| format!("has the package {name} without end"))?;
+        }
         Ok(Some(Self {
             name: name.into(),
             version,
-            architecture: own.into(),
+            is_all: own == "all",
             path,
             size,
-            digest,
+            digest: digest.to_bytes(),
             source,
-            pre_depends: kept("Pre-Depends"),
-            depends: kept("Depends"),
-            conflicts: kept("Conflicts"),
-            breaks: kept("Breaks"),
-            provides: kept("Provides"),
+            fields: fields.into(),
+            ends,
         }))
     }
 }
@@ -262,6 +284,25 @@ pub(crate) mod tests {
         index.read(text.as_bytes(), "amd64", 0).unwrap();
         index.finish();
         index
+    }
+
+    /// A release with its updates has 65,000, and a build shall do with 64 MB.
+    #[test]
+    fn a_candidate_takes_no_more_than_it_must() {
+        assert!(size_of::<Candidate>() <= 144, "{}", size_of::<Candidate>());
+        let index = index(&["tool 1; Depends: aa (>= 1), bb; Breaks: cc; Provides: dd"]);
+        let [tool] = index.candidates.as_slice() else {
+            unreachable!("one package");
+        };
+        assert_eq!(
+            &*tool.fields, "aa (>= 1), bbccdd",
+            "one text for all fields"
+        );
+        let shown =
+            |all: Vec<Alternatives>| all.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(shown(tool.needs().unwrap()), ["aa (>= 1)", "bb"]);
+        assert_eq!(shown(tool.refuses().unwrap()), ["cc"]);
+        assert_eq!(tool.provided().unwrap(), [("dd".to_owned(), None)]);
     }
 
     #[test]

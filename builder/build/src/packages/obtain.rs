@@ -150,11 +150,16 @@ pub(crate) fn resolve(
             Pinned {
                 name: candidate.name.to_string(),
                 version: candidate.version.to_string(),
-                architecture: candidate.architecture.to_string(),
+                architecture: if candidate.is_all {
+                    "all"
+                } else {
+                    architecture
+                }
+                .to_owned(),
                 suite: source.map_or_else(String::new, |source| source.suite.clone()),
                 path: candidate.path.to_string(),
                 size: candidate.size,
-                digest: candidate.digest.clone(),
+                digest: candidate.digest(),
                 layer,
             }
         })

@@ -8,7 +8,7 @@ const MAX_VERSION: usize = 256;
 
 /// As it is written, and known to be one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Version(String);
+pub(crate) struct Version(Box<str>);
 
 impl Version {
     /// # Errors
@@ -36,7 +36,7 @@ impl Version {
         if revision.is_empty() || !revision.bytes().all(legal) {
             return Err("has a revision that is none");
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self(text.into()))
     }
 
     fn parts(&self) -> (u32, &str, &str) {

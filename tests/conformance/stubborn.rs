@@ -192,3 +192,41 @@ fn privileged_nothing_is_added_to_a_container_that_is_being_created() {
             assert_eq!(ran.code, Some(0), "{ran:?}");
         });
 }
+
+#[test]
+fn privileged_more_processes_than_descriptors_can_be_ended() {
+    must("a container without a pid namespace of its own that has more processes than its runtime may have descriptors is signalled, killed and deleted, where v1 has all groups")
+        .needs(Need::Program("unshare"))
+        .holds(|place| {
+            let script = "for i in $(seq 300); do sleep 1000 & done; echo all; exec sleep 1000";
+            let container = place.container(|config| {
+                config["process"]["args"] = json!(["/bin/sh", "-c", script]);
+                for list in ["maskedPaths", "readonlyPaths"] {
+                    config["linux"][list] = json!([]);
+                }
+                let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+                namespaces.retain(|entry| entry["type"] != "pid");
+            });
+            // One write would kill a group of v2.
+            let v1 = "if test -d /sys/fs/cgroup/unified; then mount -t tmpfs none /sys/fs/cgroup/unified; fi; ulimit -n 100; exec \"$@\"";
+            let limited = |verb: &str, flags: &[&str], after: &[&str]| {
+                let command = container.command(verb, flags);
+                let mut unshared = std::process::Command::new("unshare");
+                unshared.args(["-m", "sh", "-c", v1, "sh"]).arg(command.get_program());
+                unshared.args(command.get_args()).args(after);
+                let ran = place.finish(unshared);
+                assert_eq!(ran.code, Some(0), "{verb}: {ran:?}");
+                ran
+            };
+            limited("run", &["--detach"], &[]);
+            let processes = || {
+                let list = fs::read_to_string(container.group("pids").join("cgroup.procs"));
+                list.unwrap_or_default().lines().count()
+            };
+            assert!(wait_until(PATIENCE, || processes() == 301), "{}", processes());
+            limited("kill", &["--all"], &["USR1"]);
+            assert!(wait_until(PATIENCE, || processes() <= 1), "{}", processes());
+            limited("delete", &["--force"], &[]);
+            assert_eq!(container.groups(), Vec::<std::path::PathBuf>::new());
+        });
+}

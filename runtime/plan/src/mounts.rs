@@ -349,6 +349,16 @@ fn source(ask: &str, source: &Path) -> Result<()> {
             "name a directory of data",
         ));
     }
+    if let Some(place) = NO_SOURCE
+        .iter()
+        .find(|place| Path::new(place).starts_with(source))
+    {
+        return Err(Refusal::new(
+            ask,
+            format!("{place} is in it, of which nothing is given to a sandbox"),
+            "name a directory of data",
+        ));
+    }
     Ok(())
 }
 

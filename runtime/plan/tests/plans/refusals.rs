@@ -113,6 +113,10 @@ fn each_ask_that_must_not_be_is_told_with_its_fix() {
             asked(|s| s.volumes = vec![volume("/proc/1", "/host")]),
             "--volume /proc/1:/host: nothing below /proc is given to a sandbox\n  fix: name a directory of data",
         ),
+        (
+            asked(|s| s.volumes = vec![volume("/run", "/host")]),
+            "--volume /run:/host: /run/airtight is in it, of which nothing is given to a sandbox\n  fix: name a directory of data",
+        ),
     ] {
         assert_eq!(told(&spec, &root()), want);
     }

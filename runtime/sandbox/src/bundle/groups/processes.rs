@@ -12,6 +12,8 @@ use crate::error::Cause;
 
 /// Rounds in which processes are found that the one before did not signal. More than a few mean that they fork faster than we look.
 const ROUNDS: usize = 8;
+/// Descriptors that are open at a time.
+const HELD: usize = 64;
 
 impl Groups {
     /// As this pid namespace numbers them, in order; with those of groups that the container made below its own.
@@ -58,24 +60,19 @@ impl Groups {
 
     /// Each process once. `true`: there was one that no round before had seen.
     fn round(&self, number: i32, done: &mut BTreeSet<i32>) -> Result<bool, Cause> {
-        let mut held = Vec::new();
-        for pid in self.pids()? {
-            match signal::pidfd_open(pid) {
-                Ok(pidfd) => held.push((pid, pidfd)),
-                Err(error) if error.errno == Errno::ESRCH => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        // A number may have gone to another process between the list and the descriptor: only one that is on the list after that is ours.
-        let still: BTreeSet<i32> = self.pids()?.into_iter().collect();
         let mut new = false;
-        for (pid, pidfd) in held.iter().filter(|(pid, _)| still.contains(pid)) {
-            match signal::pidfd_send_signal(pidfd, number) {
-                Ok(()) => new |= done.insert(*pid),
-                Err(error) if error.errno == Errno::ESRCH => {}
-                Err(error) => return Err(error.into()),
+        let list = || {
+            self.pids()
+                .map(|pids| pids.into_iter().collect::<BTreeSet<_>>())
+        };
+        signal_listed(list, number, |pid, sent| match sent {
+            Ok(()) => {
+                new |= done.insert(pid);
+                Ok(())
             }
-        }
+            Err(error) if error.errno == Errno::ESRCH => Ok(()),
+            Err(error) => Err(error.into()),
+        })?;
         Ok(new)
     }
 
@@ -91,6 +88,32 @@ impl Groups {
         }
         Ok(None)
     }
+}
+
+/// Sends `number` to every process that `list` names, and tells `each` how that went.
+pub(super) fn signal_listed<E>(
+    list: impl Fn() -> Result<BTreeSet<i32>, E>,
+    number: i32,
+    mut each: impl FnMut(i32, SysResult<()>) -> Result<(), E>,
+) -> Result<(), E> {
+    let pids: Vec<i32> = list()?.into_iter().collect();
+    // A container may have more processes than this one may have descriptors.
+    for some in pids.chunks(HELD) {
+        let mut held = Vec::with_capacity(some.len());
+        for pid in some {
+            match signal::pidfd_open(*pid) {
+                Ok(pidfd) => held.push((*pid, pidfd)),
+                Err(error) => each(*pid, Err(error))?,
+            }
+        }
+        // A number may have gone to another process between the list and the descriptor, and a container that forks fast sees to that: only one that is on
+        // the list after that is ours.
+        let still = list()?;
+        for (pid, pidfd) in held.iter().filter(|(pid, _)| still.contains(pid)) {
+            each(*pid, signal::pidfd_send_signal(pidfd, number))?;
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn members(dir: &Dir, found: &mut BTreeSet<i32>) -> SysResult<()> {

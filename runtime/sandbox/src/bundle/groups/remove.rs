@@ -12,7 +12,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::Groups;
 use super::dir::{Dir, there};
-use super::processes::members;
+use super::processes::{members, signal_listed};
 use crate::error::Cause;
 
 /// A process that has ended leaves its group a moment later.
@@ -82,9 +82,7 @@ fn remove(place: &GroupPlace, inside: Inside, end: Instant) -> SysResult<()> {
         if let Some(dir) = there(parent.below(Path::new(name)))? {
             remove_below(&dir)?;
             if inside == Inside::Killed {
-                let mut left = BTreeSet::new();
-                members(&dir, &mut left)?;
-                kill(&left);
+                kill(&dir)?;
             }
         }
         if Instant::now() > end {
@@ -103,13 +101,13 @@ fn remove_below(dir: &Dir) -> SysResult<()> {
     })
 }
 
-fn kill(pids: &BTreeSet<i32>) {
-    for pid in pids {
-        // Ended meanwhile, or out of our reach: the next look sees which.
-        if let Ok(pidfd) = signal::pidfd_open(*pid) {
-            drop(signal::pidfd_send_signal(&pidfd, signal::SIGKILL));
-        }
-    }
+fn kill(dir: &Dir) -> SysResult<()> {
+    let list = || {
+        let mut found = BTreeSet::new();
+        members(dir, &mut found).map(|()| found)
+    };
+    // Ended meanwhile, or out of our reach: the next look sees which.
+    signal_listed(list, signal::SIGKILL, |_, _| Ok(()))
 }
 
 /// One that a child of ours was in, which has just been killed.

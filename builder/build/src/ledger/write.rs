@@ -243,8 +243,12 @@ fn without_common_end<'a>(source: &'a str, path: &'a str) -> (&'a str, &'a str) 
 
 /// Whether [`without_common_end`] of the first two is the second, which came from it: so their own last names differ, and what follows them is what is shared.
 fn share_their_end((source, path): (&str, &str), (from, to): (&str, &str)) -> bool {
-    if matches!(from, "" | "/") || to == "/" {
-        return without_common_end(source, path) == (from, to);
+    match (from, to) {
+        // All of it is shared, as where a directory keeps its name.
+        ("", "/") => return path.strip_prefix('/') == Some(source),
+        ("/", "/") => return path == source,
+        ("" | "/", _) | (_, "/") => return without_common_end(source, path) == (from, to),
+        (_, _) => {}
     }
     match (source.strip_prefix(from), path.strip_prefix(to)) {
         (Some(one), Some(other)) => one == other && (one.is_empty() || one.starts_with('/')),
@@ -274,6 +278,9 @@ mod tests {
             ("tree", "/srv", ("tree", "/srv")),
             ("tree/a/b", "/srv/a/b", ("tree", "/srv")),
             ("srv/a", "/srv/a", ("", "/")),
+            (".", "/srv", (".", "/srv")),
+            ("a", "/x/a", ("", "/x")),
+            ("/x/a", "/a", ("/x", "/")),
             ("/usr/share/x", "/usr/share/x", ("/", "/")),
             ("/etc/a", "/b", ("/etc/a", "/b")),
         ] {
@@ -295,6 +302,13 @@ mod tests {
                 ("treex/a", "/srvx/a"),
                 ("a/tree/b", "/srv/b"),
                 ("/usr/share/y", "/usr/share/y"),
+                ("srv/b/c", "/srv/b/c"),
+                ("", "/srv"),
+                ("", "/"),
+                ("/", "/"),
+                ("srv/", "/srv"),
+                ("./a", "/srv/a"),
+                ("srv", "/srv/"),
             ] {
                 let origin = Origin::declared(&"k".into(), other.as_ref());
                 let same = because == Because::of(&origin, at);

@@ -102,14 +102,22 @@ impl Source {
     /// Opens it for reading: the file that was planned, or none. A FIFO put there since must not hang the build, hence not
     /// blocking.
     pub(crate) fn open(&self) -> io::Result<(File, Metadata)> {
-        let opened = match &self.place {
-            Place::Host(path) => File::options()
-                .read(true)
-                .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-                .open(path),
+        self.planned(match &self.place {
+            Place::Host(path) => read_host(path),
             Place::Beneath(at) => read_beneath(&at.root, &at.way),
             Place::In(at, name) => read_beneath(&at.root, &at.way.join(name)),
-        };
+        })
+    }
+
+    /// As [`Source::open`], for whom opens many, one after the other.
+    pub(crate) fn open_near(&self, near: &mut Near) -> io::Result<(File, Metadata)> {
+        match &self.place {
+            Place::In(at, name) => self.planned(near.open(at, name)),
+            Place::Host(_) | Place::Beneath(_) => self.open(),
+        }
+    }
+
+    fn planned(&self, opened: io::Result<File>) -> io::Result<(File, Metadata)> {
         let file = opened.map_err(|err| match err.raw_os_error() {
             Some(libc::ELOOP) => replaced("by a link"),
             _ => err,
@@ -122,6 +130,30 @@ impl Source {
             return Err(replaced("by another file"));
         }
         Ok((file, metadata))
+    }
+}
+
+fn read_host(path: &Path) -> io::Result<File> {
+    File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
+}
+
+/// The directory in which a file was opened last, held: those of a tree come directory by directory, and the way to each is walked once.
+#[derive(Debug, Default)]
+pub(crate) struct Near(Option<(Arc<Beneath>, File)>);
+
+impl Near {
+    fn open(&mut self, at: &Arc<Beneath>, name: &OsStr) -> io::Result<File> {
+        let held = self.0.take().filter(|(of, _)| Arc::ptr_eq(of, at));
+        let directory = match held {
+            Some((_, directory)) => directory,
+            None => look_beneath(&at.root, &at.way)?,
+        };
+        let file = read_beneath(&directory, name.as_ref());
+        self.0 = Some((at.clone(), directory));
+        file
     }
 }
 
@@ -230,12 +262,56 @@ mod tests {
         let named = tree.source("f".into(), identity);
         assert_eq!(whole, named);
         change(&dir);
-        let [whole, named] = [whole, named].map(|source| {
-            let (file, _) = source.open().map_err(|err| err.to_string())?;
+        let read = |opened: io::Result<(File, Metadata)>| {
+            let (file, _) = opened.map_err(|err| err.to_string())?;
             io::read_to_string(file).map_err(|err| err.to_string())
-        });
-        assert_eq!(whole, named);
-        named
+        };
+        let want = read(named.open());
+        assert_eq!(read(whole.open()), want);
+        assert_eq!(read(named.open_near(&mut Near::default())), want);
+        want
+    }
+
+    #[test]
+    fn a_directory_that_is_held_gives_the_planned_file_or_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        let root = Root::open(&dir).unwrap();
+        let mut files = Vec::new();
+        for (tree, text) in [("tree", "mine"), ("other", "else")] {
+            fs::create_dir(dir.join(tree)).unwrap();
+            let beneath = root.beneath(tree.into(), dir.join(tree));
+            for name in ["f", "g"] {
+                fs::write(dir.join(tree).join(name), text).unwrap();
+                let kind = root.kind(&Path::new(tree).join(name)).unwrap();
+                let ItemKind::File(identity) = kind else {
+                    panic!("{tree}/{name} is no file");
+                };
+                files.push(beneath.source(name.into(), identity));
+            }
+        }
+        let mut near = Near::default();
+        let mut read = |at: usize| {
+            let (file, _) = files[at]
+                .open_near(&mut near)
+                .map_err(|err| err.to_string())?;
+            io::read_to_string(file).map_err(|err| err.to_string())
+        };
+        assert_eq!(read(0), Ok("mine".to_owned()));
+        // What was planned lies elsewhere by now, and what is held is that.
+        fs::rename(dir.join("tree"), dir.join("away")).unwrap();
+        fs::rename(dir.join("other"), dir.join("tree")).unwrap();
+        assert_eq!(read(1), Ok("mine".to_owned()));
+        assert_eq!(
+            read(2),
+            Err("No such file or directory (os error 2)".to_owned())
+        );
+        // The directory is held no more, so it is another file.
+        let replaced = |by: &str| Err(format!("was replaced {by} during the build"));
+        assert_eq!(read(1), replaced("by another file"));
+        fs::remove_file(dir.join("tree/f")).unwrap();
+        symlink("g", dir.join("tree/f")).unwrap();
+        assert_eq!(read(0), replaced("by a link"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use airtight_image::{Identity, Steady, Store};
 use crate::build::{BuiltLayer, LayerState};
 use crate::entries::{Content, Entries, Entry, EntryKind};
 use crate::error::{BuildError, Problem};
-use crate::source::Source;
+use crate::source::{Near, Source};
 
 /// No write bit for anybody: a layer does not change, whoever the payload is.
 pub(crate) const DIRECTORY_MODE: u32 = 0o555;
@@ -65,6 +65,7 @@ pub(crate) fn write_layer(
     let mut blob = store.put_blob()?;
     let mut layer = LayerWriter::new(&mut blob, form)?;
     let mut steady = Vec::new();
+    let mut near = Near::default();
     for (path, entry) in entries.iter() {
         let place = path.relative();
         match &entry.kind {
@@ -82,7 +83,7 @@ pub(crate) fn write_layer(
                         true
                     }
                     Content::Host(source) => {
-                        let mut reader = Exact::open(source, *length)
+                        let mut reader = Exact::open(source, &mut near, *length)
                             .map_err(|err| unreadable(&source.path(), &err, entry))?;
                         let shows = proof.before_reading(&reader.file, source.identity());
                         let written = layer.file(place, mode, *length, &mut reader);
@@ -147,8 +148,8 @@ struct Exact {
 }
 
 impl Exact {
-    fn open(source: &Source, planned: u64) -> io::Result<Self> {
-        let (file, metadata) = source.open()?;
+    fn open(source: &Source, near: &mut Near, planned: u64) -> io::Result<Self> {
+        let (file, metadata) = source.open_near(near)?;
         let length = metadata.len();
         if length != planned {
             return Err(changed(planned, &format!("{length} bytes")));

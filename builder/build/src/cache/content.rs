@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use airtight_image::{DigestOf, Identity, Steady};
 
 use crate::entries::{Content, Entries, EntryKind};
-use crate::source::Source;
+use crate::source::{Near, Source};
 use crate::write::Held;
 
 const BUFFER: usize = 128 << 10;
@@ -40,9 +40,9 @@ pub(super) fn fill(entries: &Entries, held: &mut [Option<Held>], proof: &Steady)
         .collect();
     let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let work = || {
-        let mut buffer = vec![0; BUFFER];
+        let (mut buffer, mut near) = (vec![0; BUFFER], Near::default());
         while let Some((at, source)) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let read = read(source, &mut buffer, proof);
+            let read = read(source, &mut near, &mut buffer, proof);
             let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
             done.push((*at, read));
         }
@@ -64,8 +64,8 @@ pub(super) fn fill(entries: &Entries, held: &mut [Option<Held>], proof: &Steady)
 }
 
 /// As long as planned, or nothing: the length is a part of the key.
-fn read(source: &Source, buffer: &mut [u8], proof: &Steady) -> Option<Held> {
-    let (mut file, _) = source.open().ok()?;
+fn read(source: &Source, near: &mut Near, buffer: &mut [u8], proof: &Steady) -> Option<Held> {
+    let (mut file, _) = source.open_near(near).ok()?;
     let identity = source.identity();
     let shows = proof.before_reading(&file, identity);
     let (mut of, mut length) = (DigestOf::default(), 0_u64);

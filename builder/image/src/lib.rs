@@ -8,6 +8,7 @@
 mod artifact;
 pub mod bundle;
 mod canonical;
+pub mod date;
 mod descriptor;
 mod digest;
 mod error;

@@ -1,6 +1,6 @@
 //! Debian packages as layers, without running their scripts.
 //!
-//! The way: apt's own sources or a mirror ([`sources`]), a release that is signed ([`openpgp`], [`release`]), its indices ([`index`]), a choice ([`solve`]), packages by
+//! The way: apt's own sources or a mirror ([`sources`], [`mirrors`]), a release that is signed ([`openpgp`], [`release`]), its indices ([`index`]), a choice ([`solve`]), packages by
 //! digest into the store ([`obtain`]), their files ([`ar`], [`deb`]), and entries by slices with what scripts would have left behind ([`place`], [`scripts`]).
 //! It decides nothing of how a layer is written and knows no mirror.
 
@@ -13,6 +13,7 @@ pub mod hostile;
 mod index;
 mod installed;
 pub(crate) mod linker_cache;
+mod mirrors;
 mod obtain;
 mod openpgp;
 mod place;

@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::date;
 use crate::error::{Error, Result};
 
 /// Bytes a second. Whoever is slower holds us up on purpose, or the line is dead.
@@ -146,44 +147,8 @@ pub fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
     if header.bytes().all(|byte| byte.is_ascii_digit()) {
         return header.parse().ok().map(Duration::from_secs);
     }
-    let at = UNIX_EPOCH.checked_add(Duration::from_secs(http_date(header)?))?;
+    let at = UNIX_EPOCH.checked_add(Duration::from_secs(date::seconds(header)?))?;
     Some(at.duration_since(now).unwrap_or_default())
-}
-
-/// Seconds since 1970 of `Sun, 06 Nov 1994 08:49:37 GMT`.
-fn http_date(text: &str) -> Option<u64> {
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
-    let (_, rest) = text.split_once(", ")?;
-    let mut words = rest.split(' ');
-    let day: u64 = words
-        .next()?
-        .parse()
-        .ok()
-        .filter(|day| (1..=31).contains(day))?;
-    let name = words.next()?;
-    let month = MONTHS.iter().position(|month| *month == name)? as u64 + 1;
-    let year: u64 = words
-        .next()?
-        .parse()
-        .ok()
-        .filter(|y| (1970..=9999).contains(y))?;
-    let mut clock = words.next()?.split(':').map(str::parse::<u64>);
-    let mut part = |most: u64| clock.next()?.ok().filter(|part| *part <= most);
-    let (hour, minute, second) = (part(23)?, part(59)?, part(60)?);
-    if words.next() != Some("GMT") {
-        return None;
-    }
-    // Days since 1970, with the year beginning in March so that the odd day is its last.
-    let (year, month) = if month > 2 {
-        (year, month - 3)
-    } else {
-        (year - 1, month + 9)
-    };
-    let leaps = year / 4 - year / 100 + year / 400;
-    let days = (365 * year + leaps + (153 * month + 2) / 5 + day).checked_sub(719_469)?;
-    Some(days * 86_400 + hour * 3600 + minute * 60 + second)
 }
 
 /// Bytes on their way in or out: counted, stopped when another failed, and never slower than [`LEAST_RATE`] for as long as the patience lasts.

@@ -149,6 +149,17 @@ impl fmt::Display for ImagePath {
     }
 }
 
+/// The names of a path that is walked, last first, so that `pop` gives the next; a `.` or a root adds nothing.
+pub(crate) fn reversed(path: &Path) -> Vec<OsString> {
+    let named = path
+        .components()
+        .filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
+    named
+        .rev()
+        .map(|part| part.as_os_str().to_owned())
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,13 +5,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::fs::FileTypeExt as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use airtight_image::layer::hides_below;
 
 use crate::entries::{Content, Entries, Entry, EntryKind, Origin};
 use crate::error::Problem;
-use crate::path::ImagePath;
+use crate::path::{ImagePath, reversed};
 use crate::source::Source;
 
 /// The kernel's own bound on links in one walk.
@@ -195,7 +195,7 @@ impl Tree {
         let mut at = ImagePath::root();
         let mut node = Node::Directory;
         let mut links = 0;
-        let mut rest = names(path);
+        let mut rest = reversed(path);
         while let Some(name) = rest.pop() {
             if name == ".." {
                 at = at.parent().unwrap_or(at);
@@ -222,7 +222,7 @@ impl Tree {
             if target.is_absolute() {
                 at = ImagePath::root();
             }
-            rest.extend(names(target));
+            rest.extend(reversed(target));
             node = Node::Directory;
         }
         Ok((at, node))
@@ -312,17 +312,6 @@ impl Tree {
         found.sort_by(|(one, _), (other, _)| one.cmp(other));
         found
     }
-}
-
-/// Reversed, so that `pop` gives the next; a `.` or a root adds nothing.
-fn names(path: &Path) -> Vec<OsString> {
-    let named = path
-        .components()
-        .filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
-    named
-        .rev()
-        .map(|part| part.as_os_str().to_owned())
-        .collect()
 }
 
 /// `None`: this tree says nothing about the path. A link, a file, a whiteout or an opaque directory on the way hides what lower trees have there.

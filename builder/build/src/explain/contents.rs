@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use airtight_image::layer::{Member, MemberKind};
 use airtight_image::{Digest, Error, Image, Store};
 
 use super::scan::{Mentions, PRIVATE_KEY, Scanner, Secret};
 use crate::elf;
+use crate::ledger::shown;
+use crate::path::reversed;
 
 /// Bytes of a list that is read, such as a package manager's: Debian's own with everything installed has some ten million.
 const MAX_TEXT: u64 = 32 << 20;
@@ -51,6 +53,17 @@ pub(crate) struct File {
     pub(crate) secrets: Vec<Secret>,
     /// Of the few lists that are read.
     pub(crate) text: Option<Vec<u8>>,
+}
+
+impl File {
+    /// `directory`, `file` or `symlink`, and where a link leads, as it is.
+    pub(crate) fn said(&self) -> (&'static str, Option<String>) {
+        match &self.kind {
+            FileKind::Directory => ("directory", None),
+            FileKind::Regular => ("file", None),
+            FileKind::Symlink(target) => ("symlink", Some(shown(target))),
+        }
+    }
 }
 
 /// What its headers and its strings say of an ELF file.
@@ -245,7 +258,7 @@ impl Contents {
     pub(crate) fn resolve(&self, path: &Path, follow: bool) -> Option<PathBuf> {
         let mut at = PathBuf::from("/");
         let mut links = 0;
-        let mut rest: Vec<_> = names(path);
+        let mut rest: Vec<_> = reversed(path);
         while let Some(name) = rest.pop() {
             if name == ".." {
                 at.pop();
@@ -267,7 +280,7 @@ impl Contents {
             if target.is_absolute() {
                 at = PathBuf::from("/");
             }
-            rest.extend(names(target));
+            rest.extend(reversed(target));
         }
         Some(at)
     }
@@ -293,17 +306,6 @@ impl Contents {
             .take_while(move |(path, _)| path.starts_with(directory))
             .filter(move |(path, _)| path.as_path() != directory)
     }
-}
-
-/// Reversed, so that `pop` gives the next.
-fn names(path: &Path) -> Vec<std::ffi::OsString> {
-    let named = path
-        .components()
-        .filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
-    named
-        .rev()
-        .map(|part| part.as_os_str().to_owned())
-        .collect()
 }
 
 /// What package managers and libc keep of an image.

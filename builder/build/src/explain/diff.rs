@@ -7,7 +7,7 @@ use airtight_image::{Digest, Image, Store};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::contents::{Contents, File, FileKind, Want};
+use super::contents::{Contents, File, Want};
 use super::dpkg::packages;
 use super::reasons::Reasons;
 use super::{ExplainError, kept};
@@ -233,11 +233,7 @@ fn groups(
 }
 
 fn state(file: &File) -> FileState {
-    let (kind, target) = match &file.kind {
-        FileKind::Directory => ("directory", None),
-        FileKind::Regular => ("file", None),
-        FileKind::Symlink(target) => ("symlink", Some(shown(target))),
-    };
+    let (kind, target) = file.said();
     // Of a link the kernel keeps no mode.
     let mode = if kind == "symlink" { 0o777 } else { file.mode };
     FileState {

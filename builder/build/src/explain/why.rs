@@ -133,11 +133,7 @@ pub fn why(store: &Store, image: &Image, path: &str) -> Result<Why, ExplainError
         users = needed_by(&contents, &place);
         users.truncate(MAX_USERS);
     }
-    let (kind, target) = match &file.kind {
-        FileKind::Directory => ("directory", None),
-        FileKind::Regular => ("file", None),
-        FileKind::Symlink(target) => ("symlink", Some(shown(target))),
-    };
+    let (kind, target) = file.said();
     let holds = if kind == "directory" {
         holds(&reasons, &contents, &place)
     } else {

@@ -15,7 +15,9 @@
 mod blob;
 mod contents;
 mod gc;
+mod identity;
 mod index;
+mod line;
 mod names;
 mod outcomes;
 mod packages;
@@ -34,8 +36,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::error::{Error, Result};
 
 pub use blob::{BlobWriter, VerifiedReader};
-pub use contents::{Contents, Device, Identity, Known, NewContents};
+pub use contents::{Contents, Known, NewContents};
 pub use gc::{GcReport, VerifyReport};
+pub use identity::{Device, Identity};
 pub use index::{PlatformImage, Root};
 pub use names::Listed;
 pub use outcomes::{OutcomeLayer, parse_outcome};

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::records::{LayerKey, LayerRecord};
-use super::{Store, open_regular};
+use super::{Store, line, open_regular};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
@@ -46,14 +46,7 @@ pub fn parse_outcome(bytes: &[u8]) -> Result<(Digest, Vec<OutcomeLayer>)> {
     if bytes.len() as u64 > MAX_OUTCOME {
         return Err(bad("is longer than 256 KiB"));
     }
-    let text = str::from_utf8(bytes).map_err(|_| bad("is no text"))?;
-    let whole = text
-        .strip_suffix('\n')
-        .and_then(|text| text.split_once('\n'));
-    let (line, sum) = whole.ok_or_else(|| bad("is cut off"))?;
-    if Digest::of(line.as_bytes()).to_string() != sum {
-        return Err(bad("is damaged"));
-    }
+    let line = line::read(bytes).map_err(bad)?;
     match serde_json::from_str::<Kept>(line) {
         Ok(kept) if kept.version == VERSION => Ok((kept.of, kept.layers)),
         Ok(_) | Err(_) => Err(bad("is none of this release")),
@@ -108,15 +101,14 @@ impl Store {
             of: seen.clone(),
             layers,
         };
-        let line = serde_json::to_string(&kept)
-            .map_err(|error| Error::io(&to)(io::Error::other(error)))?;
+        let text = line::write(&kept).map_err(Error::io(&to))?;
         let write = || -> io::Result<()> {
             DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
                 .create(self.path("cache/outcomes"))?;
             let mut file = tempfile::NamedTempFile::new_in(self.path("tmp"))?;
-            file.write_all(format!("{line}\n{}\n", Digest::of(line.as_bytes())).as_bytes())?;
+            file.write_all(text.as_bytes())?;
             file.persist(&to).map_err(|error| error.error)?;
             Ok(())
         };

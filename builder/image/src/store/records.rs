@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::blob::is_whole;
 use super::gc::Keep;
-use super::{Store, open_regular, sync_directory};
+use super::{Store, line, open_regular, sync_directory};
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
 
@@ -106,14 +106,7 @@ fn parse(bytes: &[u8]) -> Result<Kept> {
     if bytes.len() as u64 > MAX_RECORD {
         return Err(bad("is longer than 4096 bytes"));
     }
-    let text = str::from_utf8(bytes).map_err(|_| bad("is no text"))?;
-    let whole = text
-        .strip_suffix('\n')
-        .and_then(|text| text.split_once('\n'));
-    let (line, sum) = whole.ok_or_else(|| bad("is cut off"))?;
-    if Digest::of(line.as_bytes()).to_string() != sum {
-        return Err(bad("is damaged"));
-    }
+    let line = line::read(bytes).map_err(bad)?;
     let kept: Kept = serde_json::from_str(line).map_err(|_| bad("is none of this release"))?;
     if kept.version != VERSION {
         return Err(bad("is of another version"));
@@ -171,9 +164,7 @@ impl Store {
         };
         let path = self.record_path(key);
         let directory = self.shape_path(&key.shape);
-        let line = serde_json::to_string(&kept)
-            .map_err(|error| Error::io(&path)(io::Error::other(error)))?;
-        let text = format!("{line}\n{}\n", Digest::of(line.as_bytes()));
+        let text = line::write(&kept).map_err(Error::io(&path))?;
         let write = || -> io::Result<()> {
             // gc may take the directory while it is empty.
             for last in [false, true] {

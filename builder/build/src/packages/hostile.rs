@@ -7,7 +7,7 @@ use super::openpgp::{self, Clock, Keyring};
 use super::release::Release;
 use super::scripts;
 use super::version::Version;
-use super::{control, deb, relation, sources};
+use super::{control, deb, installed, relation, sources};
 
 /// The text of a release that is signed by one of the keys, if it can be believed at `now` (seconds since 1970).
 ///
@@ -42,6 +42,20 @@ pub fn index(bytes: &[u8], architecture: &str) -> Result<usize, String> {
         candidate.provided()?;
     }
     Ok(index.candidates.len())
+}
+
+/// How many packages a base's `/var/lib/dpkg/status` says are installed.
+///
+/// # Errors
+/// What no dpkg writes.
+pub fn status(bytes: &[u8], architecture: &str) -> Result<usize, String> {
+    let found = installed::read(bytes, architecture)?;
+    for candidate in &found {
+        candidate.needs()?;
+        candidate.refuses()?;
+        candidate.provided()?;
+    }
+    Ok(found.len())
 }
 
 /// Unpacks a package into an empty directory.

@@ -25,11 +25,7 @@ const MAX_INSTALLED: usize = 10_000;
 /// What dpkg's files say that no dpkg writes.
 pub(crate) fn installed(base: Vec<PathBuf>, architecture: &str) -> Result<Vec<Candidate>, Problem> {
     let tree = Tree::on(base);
-    let mut found = Found {
-        architecture,
-        left: MAX_STATUS,
-        packages: BTreeMap::new(),
-    };
+    let mut found = Found::of(architecture);
     let mut paths = vec![PathBuf::from(STATUS)];
     let names = tree.names_in_base(Path::new(STATUS_D));
     let records = names
@@ -63,7 +59,22 @@ struct Found<'a> {
     packages: BTreeMap<Box<str>, Candidate>,
 }
 
-impl Found<'_> {
+/// What one file says.
+pub(super) fn read(bytes: &[u8], architecture: &str) -> Result<Vec<Candidate>, String> {
+    let mut found = Found::of(architecture);
+    found.read(bytes)?;
+    Ok(found.packages.into_values().collect())
+}
+
+impl<'a> Found<'a> {
+    fn of(architecture: &'a str) -> Self {
+        Self {
+            architecture,
+            left: MAX_STATUS,
+            packages: BTreeMap::new(),
+        }
+    }
+
     fn read(&mut self, reader: impl Read) -> Result<(), String> {
         // One byte more than is allowed, so that it is seen.
         let mut reader = BufReader::new(reader.take(self.left + 1));

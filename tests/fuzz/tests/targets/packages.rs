@@ -67,6 +67,31 @@ fn keyring() {
 }
 
 #[test]
+fn status_of_a_base() {
+    let seed = "Package: aa\nStatus: install ok installed\nVersion: 1:2-3\nArchitecture: amd64\nDepends: bb (>= 1)\nProvides: ee (= 1)\n\nPackage: bb\nStatus: deinstall ok config-files\nVersion: 1\nArchitecture: all\n";
+    let words = [
+        "Package: ",
+        "\n\n",
+        "Status: ",
+        " installed",
+        "Provides: ",
+        "(>= ",
+        "\n ",
+    ];
+    let done = fuzz(
+        "base-status",
+        &[seed],
+        &words,
+        |input| match hostile::status(input, "amd64") {
+            Ok(0) => format!("{TAKEN} none"),
+            Ok(_) => TAKEN.to_owned(),
+            Err(why) => why,
+        },
+    );
+    assert!(done.answers > 3, "{done:?}");
+}
+
+#[test]
 fn package_index() {
     let digest = "0".repeat(64);
     let seed = format!(

@@ -227,11 +227,16 @@ impl Child<'_> {
         let Some(program) = self.inputs.program else {
             return Err(Failure::Said("no program was compiled".into()));
         };
-        if let Some(listener) = airtight_sys::seccomp::install(program.insns(), program.notify())? {
-            rendezvous::tell(&self.inputs.sock, &Message::Listener(listener))?;
+        let listener = airtight_sys::seccomp::install(program.insns(), program.notify())?;
+        // Before that is believed to be what the kernel made.
+        if let Some(filters) = self.filters.take() {
+            filters.have_both()?;
         }
-        match self.filters.take() {
-            Some(filters) => filters.have_both(),
+        match listener {
+            Some(listener) => Ok(rendezvous::tell(
+                &self.inputs.sock,
+                &Message::Listener(listener),
+            )?),
             None => Ok(()),
         }
     }

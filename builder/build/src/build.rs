@@ -217,10 +217,13 @@ pub fn build(request: &BuildRequest, store: &Store) -> Result<Built, BuildError>
     let built = built?;
     let image = finish(&spec, base.as_ref(), &built, (epoch, &platform), store)?;
     let ledger = drafted.with(built.iter().map(|layer| &layer.diff_id));
-    let explained = explain(&ledger, &image, store, request.progress)?;
+    let (explained, learned) = beside(
+        || explain(&ledger, &image, store, request.progress),
+        || cache.keep_contents(),
+    );
     let layers = built.clone();
-    publish(request, &spec, store, (image, built, explained), || {
-        cache.keep(&layers, witness)
+    publish(request, &spec, store, (image, built, explained?), || {
+        cache.keep(&layers, witness, learned?)
     })
 }
 

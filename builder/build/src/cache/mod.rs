@@ -245,13 +245,14 @@ impl<'a> Cache<'a> {
             .find(identity, || device(devices, source))
     }
 
-    /// Keeps what was learned, and sends the layers where they are asked for. The image is whole by now, so nothing is lost if this is.
+    /// Keeps that this build file gave these layers, if all that they hold is `proven`, and sends them where they are asked for. The image is whole by now, so
+    /// nothing is lost if this is.
     pub(crate) fn keep(
-        mut self,
+        self,
         built: &[BuiltLayer],
         witness: Option<Witness>,
+        proven: bool,
     ) -> airtight_image::Result<Option<Report>> {
-        let proven = self.keep_contents()?;
         match witness.filter(|witness| proven && witness.settled) {
             Some(witness) => {
                 let layers = built.iter().zip(&self.layers);
@@ -267,8 +268,8 @@ impl<'a> Cache<'a> {
         self.remote.keep(&self.layers)
     }
 
-    /// Whether all of it is proven.
-    fn keep_contents(&mut self) -> airtight_image::Result<bool> {
+    /// Keeps what was read of files: whether all of it is proven. True of them whatever becomes of the image.
+    pub(crate) fn keep_contents(&mut self) -> airtight_image::Result<bool> {
         self.load();
         let held = std::mem::take(&mut self.held);
         // The same files as before, and no other: what is kept says it all.

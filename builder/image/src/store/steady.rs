@@ -1,7 +1,7 @@
 //! Whether what is read of a file may be known by its times later. They have to lie well before the build's start, and each store from the reading on has to change
 //! them. A store through a shared mapping need not: the kernel notes the times when a page of it becomes dirty, and as long as that page waits to be written to the
-//! disk (half a minute, or longer) further stores to it leave no trace. So nobody may have the file open or mapped for writing at that moment; where somebody may, its
-//! pages are written out: they are clean then, the next store faults, and is noted.
+//! disk (half a minute, or longer) further stores to it leave no trace. A file that somebody has open or mapped for writing when it is read is therefore read
+//! again by each build. Where the kernel does not say whether somebody has, its pages are written out: they are clean then, the next store faults, and is noted.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,9 +44,10 @@ impl Steady {
         if !identity.settled_at(self.started) {
             return false;
         }
-        // Of others' files the kernel does not say it.
-        has_no_writer(file).unwrap_or(false)
-            || (0..identity.length.div_ceil(PIECE)).all(|piece| self.write_out(file, piece * PIECE))
+        has_no_writer(file).unwrap_or_else(|_| {
+            // Another's file, without CAP_LEASE.
+            (0..identity.length.div_ceil(PIECE)).all(|piece| self.write_out(file, piece * PIECE))
+        })
     }
 
     /// One that the kernel cannot write out proves nothing.

@@ -1,7 +1,6 @@
 //! Groups for the limits that a plan asks for. Each directory is locked (`flock(2)`) by an open file that the supervisor and its janitor
-//! share: a directory that can be locked belongs to nobody any more, whatever became of them, and is swept.
+//! share: a directory that can be locked belongs to nobody any more, whatever became of them, and the next sandbox of that id takes it away.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,9 +20,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use crate::error::Cause;
 use crate::janitor::Janitor;
 
-/// A directory this young may not have been locked by its maker yet.
-const SETTLED: Duration = Duration::from_secs(10);
-/// Rounds of killing what is left in a group, and how long each waits for the ends.
+/// Rounds of looking whether a group is empty, and how long each waits for the ends of what is in it.
 const ROUNDS: usize = 20;
 const ROUND: Duration = Duration::from_millis(100);
 
@@ -140,53 +137,6 @@ impl Joins {
     }
 }
 
-/// Removes groups that nobody holds: those of sandboxes whose supervisor and janitor were both killed. Returns their paths.
-///
-/// # Errors
-/// A directory of the host's cgroups cannot be read.
-pub fn sweep(
-    places: &airtight_plan::Cgroup,
-) -> std::result::Result<Vec<PathBuf>, crate::LaunchError> {
-    let dirs = places
-        .v1
-        .values()
-        .chain(places.v2.as_ref().map(|v2| &v2.dir));
-    let mut swept = Vec::new();
-    for dir in dirs {
-        let file = |error| Cause::File {
-            path: dir.clone(),
-            error,
-        };
-        let entries = std::fs::read_dir(dir)
-            .map_err(file)
-            .map_err(crate::LaunchError::at("sweep"))?;
-        for entry in entries.filter_map(io::Result::ok) {
-            let path = entry.path();
-            let ours = path
-                .file_name()
-                .and_then(OsStr::to_str)
-                .is_some_and(|name| name.starts_with("airtight-"));
-            let young = || {
-                entry
-                    .metadata()
-                    .and_then(|meta| meta.modified())
-                    .ok()
-                    .and_then(|made| made.elapsed().ok())
-            };
-            // Another sweep may be faster: what it has removed is not there to be opened.
-            if ours
-                && young().is_none_or(|age| age > SETTLED)
-                && let Ok(group) = Group::open(&path)
-                && group.dir.try_lock().is_ok()
-                && group.remove().is_ok()
-            {
-                swept.push(path);
-            }
-        }
-    }
-    Ok(swept)
-}
-
 impl Cgroups {
     pub(crate) fn joins(&self) -> &Joins {
         &self.joins
@@ -216,10 +166,10 @@ impl Group {
         };
         match std::fs::create_dir(path) {
             Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
-                // Left by one that was killed together with its janitor, or still in use.
+                // Left by one that was killed together with its janitor, or still in use. What it held dies with it; whoever lives in there is another's.
                 let old = Self::open(path).map_err(at)?;
                 old.dir.try_lock().map_err(|_| taken())?;
-                old.remove()?;
+                old.remove_when_empty().map_err(|_| taken())?;
                 std::fs::create_dir(path).map_err(|_| taken())?;
             }
             made => made.map_err(at)?,
@@ -238,6 +188,17 @@ impl Group {
             name: name.into(),
             dir: File::open(path)?,
         })
+    }
+
+    fn remove_when_empty(&self) -> Result<()> {
+        for _ in 0..ROUNDS {
+            match unlinkat(&self.parent, &self.name, UnlinkatFlags::RemoveDir) {
+                Ok(()) | Err(Errno::ENOENT) => return Ok(()),
+                Err(Errno::EBUSY) => std::thread::sleep(ROUND),
+                Err(errno) => return Err(self.failed("unlinkat", errno)),
+            }
+        }
+        Err(self.failed("unlinkat", Errno::EBUSY))
     }
 
     /// Kills whatever is left inside and removes the directory.
@@ -334,28 +295,17 @@ mod tests {
         std::fs::write(path.join("cgroup.procs"), sleeper.id().to_string()).unwrap();
         // As after a kill of the supervisor and of its janitor: the lock goes with the last descriptor.
         drop(first);
+        let taken = Group::make(&path, "x").unwrap_err().to_string();
+        assert!(taken.contains("holds"), "{taken}");
+        assert_eq!(sleeper.try_wait().unwrap(), None, "another's lives on");
+        let second = Group::open(&path).unwrap();
+        second.remove().unwrap();
+        assert_eq!(sleeper.wait().unwrap().code(), None, "its own is killed");
+        let third = Group::make(&path, "x").unwrap();
+        drop(third);
         let second = Group::make(&path, "x").unwrap();
-        assert_eq!(
-            sleeper.wait().unwrap().code(),
-            None,
-            "what was left inside is killed"
-        );
         second.remove().unwrap();
         assert!(!path.exists());
         second.remove().unwrap();
-    }
-
-    #[test]
-    fn privileged_a_sweep_leaves_what_is_held_or_young() {
-        let Some(dir) = place() else { return };
-        let path = dir.join(format!("airtight-young-{}", std::process::id()));
-        let group = Group::make(&path, "x").unwrap();
-        let places = airtight_plan::Cgroup {
-            v1: [("pids".to_owned(), dir)].into(),
-            v2: None,
-        };
-        assert!(!sweep(&places).unwrap().contains(&path));
-        assert!(path.exists());
-        group.remove().unwrap();
     }
 }

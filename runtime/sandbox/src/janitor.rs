@@ -79,7 +79,7 @@ impl Janitor {
             Forked::Parent { pidfd, .. } => Ok(Self { pidfd, alive }),
             Forked::Child => {
                 drop(alive);
-                // Nobody is there to tell: what stays behind is swept by the next launch that needs groups.
+                // Nobody is there to tell: what stays behind is taken away by the next launch of that id.
                 exit_now(i32::from(serve(groups, &watch, &supervisor).is_err()))
             }
         }

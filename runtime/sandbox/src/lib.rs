@@ -34,7 +34,6 @@ pub use bundle::{
     BundleContext, Console, Created, StartError, StateDocument, compat_facts, create, own_ids,
     process_facts, run, run_from_fixed_file, run_hook, start,
 };
-pub use cgroup::sweep;
 pub use error::{Cause, LaunchError};
 pub use launch::launch;
 pub use probe::{ProbeInput, plain_layers, probe};

@@ -79,6 +79,7 @@ impl Runtime {
 pub(crate) fn run(options: &Options, work: &Path) -> Result<Table> {
     fs::create_dir_all(work)?;
     set_child_subreaper(true)?;
+    let _groups = peers::Groups;
     let runtimes = runtimes(options, work)?;
     let (quick, idle) = (work.join("quick"), work.join("idle"));
     bundle(&quick, json!(["/bin/true"]))?;
@@ -178,7 +179,7 @@ fn bundle(dir: &Path, args: Value) -> Result<()> {
 fn place(bundle: &Path, id: &str) -> Result<()> {
     let path = bundle.join("config.json");
     let mut config: Value = serde_json::from_slice(&fs::read(&path)?)?;
-    config["linux"]["cgroupsPath"] = json!(format!("/airtight-bench-{}/{id}", std::process::id()));
+    config["linux"]["cgroupsPath"] = json!(format!("{}/{id}", peers::Groups::path()));
     fs::write(path, serde_json::to_vec(&config)?)?;
     Ok(())
 }

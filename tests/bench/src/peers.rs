@@ -31,7 +31,7 @@ pub(crate) fn bundle(dir: &Path) -> Result<()> {
     if let Some(process) = config["process"].as_object_mut() {
         process.remove("rlimits");
     }
-    config["linux"]["cgroupsPath"] = json!(format!("/airtight-bench-{}", std::process::id()));
+    config["linux"]["cgroupsPath"] = json!(Groups::path());
     config["linux"]["seccomp"] = seccomp(&config["process"]["capabilities"]["bounding"])?;
     if let Some(namespaces) = config["linux"]["namespaces"].as_array_mut()
         && !namespaces
@@ -82,4 +82,27 @@ fn seccomp(capabilities: &Value) -> Result<Value> {
         "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
         "syscalls": syscalls,
     }))
+}
+
+/// Where the groups of all containers of this bench are, below each hierarchy. A runtime takes back what it made below; what lies above is ours to take back.
+#[derive(Debug)]
+pub(crate) struct Groups;
+
+impl Groups {
+    pub(crate) fn path() -> String {
+        format!("/airtight-bench-{}", std::process::id())
+    }
+}
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        let root = Path::new("/sys/fs/cgroup");
+        let hierarchies = fs::read_dir(root).into_iter().flatten().flatten();
+        for hierarchy in hierarchies.map(|entry| entry.path()).chain([root.into()]) {
+            // Most have none.
+            drop(fs::remove_dir(
+                hierarchy.join(Self::path().trim_start_matches('/')),
+            ));
+        }
+    }
 }

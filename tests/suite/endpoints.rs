@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
-use airtight_tests::{Need, Server, World, has, wait_until};
+use airtight_tests::{Background, Need, Server, World, has, wait_until};
 use nix::sys::signal::Signal;
 
 use crate::errno::{ECONNREFUSED, ENETUNREACH};
@@ -202,6 +202,23 @@ fn privileged_a_published_port_leads_in_and_a_port_in_use_is_said() {
     }
 }
 
+/// A sandbox with one endpoint that has said that it is up, and goes on with `then`.
+fn up(world: &World, named: &str, then: &[&str]) -> Background {
+    let first = [
+        "run",
+        "--connect",
+        named,
+        "test/prober",
+        "--",
+        "say",
+        "up",
+        ",",
+    ];
+    let mut running = world.start(&[&first, then].concat()).unwrap();
+    running.until("up").unwrap();
+    running
+}
+
 /// Processes whose command line holds `text`.
 fn pids_with(program: &str, parent: i32) -> Vec<i32> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
@@ -221,20 +238,7 @@ fn privileged_when_the_gate_dies_the_sandbox_dies() {
     let Some(worlds) = every_caller() else { return };
     let server = Server::echo().unwrap();
     let named = format!("peer=127.0.0.1:{}", server.port);
-    let mut running = worlds[0]
-        .start(&[
-            "run",
-            "--connect",
-            &named,
-            "test/prober",
-            "--",
-            "say",
-            "up",
-            ",",
-            "sleep-forever",
-        ])
-        .unwrap();
-    running.until("up").unwrap();
+    let running = up(&worlds[0], &named, &["sleep-forever"]);
     let gates = pids_with("airtight-gate", running.pid());
     assert_eq!(gates.len(), 1);
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(gates[0]), Signal::SIGKILL).unwrap();
@@ -252,22 +256,7 @@ fn privileged_the_last_words_of_a_payload_arrive() {
         let address = upstream.local_addr().unwrap();
         let named = format!("peer={address}");
         let peer = format!("peer:{}", address.port());
-        let mut running = world
-            .start(&[
-                "run",
-                "--connect",
-                &named,
-                "test/prober",
-                "--",
-                "say",
-                "up",
-                ",",
-                "tell-in-a-second",
-                &peer,
-                "last words",
-            ])
-            .unwrap();
-        running.until("up").unwrap();
+        let mut running = up(world, &named, &["tell-in-a-second", &peer, "last words"]);
         let gate = nix::unistd::Pid::from_raw(pids_with("airtight-gate", running.pid())[0]);
         nix::sys::signal::kill(gate, Signal::SIGSTOP).unwrap();
         running.until("tell-in-a-second").unwrap();
@@ -289,20 +278,7 @@ fn privileged_a_signal_to_everything_at_once_leaves_the_end_to_the_payload() {
     let named = format!("peer=127.0.0.1:{}", server.port);
     for world in &worlds {
         for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-            let mut running = world
-                .start(&[
-                    "run",
-                    "--connect",
-                    &named,
-                    "test/prober",
-                    "--",
-                    "say",
-                    "up",
-                    ",",
-                    "sleep-forever",
-                ])
-                .unwrap();
-            running.until("up").unwrap();
+            let running = up(world, &named, &["sleep-forever"]);
             let gates = pids_with("airtight-gate", running.pid());
             assert_eq!(gates.len(), 1);
             for gate in gates {
@@ -322,20 +298,7 @@ fn privileged_the_gate_is_confined() {
     let Some(worlds) = every_caller() else { return };
     let server = Server::echo().unwrap();
     let named = format!("peer=127.0.0.1:{}", server.port);
-    let mut running = worlds[0]
-        .start(&[
-            "run",
-            "--connect",
-            &named,
-            "test/prober",
-            "--",
-            "say",
-            "up",
-            ",",
-            "sleep-forever",
-        ])
-        .unwrap();
-    running.until("up").unwrap();
+    let running = up(&worlds[0], &named, &["sleep-forever"]);
     let gate = pids_with("airtight-gate", running.pid())[0];
     let status = std::fs::read_to_string(format!("/proc/{gate}/status")).unwrap();
     for line in [

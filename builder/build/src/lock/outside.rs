@@ -49,13 +49,7 @@ pub(crate) fn outside(
         packages: old.packages.clone(),
     };
     let packages = if has_packages(spec) {
-        let asking = Asking {
-            spec,
-            context,
-            request,
-            store,
-            installed: in_base(spec, base.as_ref(), request, store)?,
-        };
+        let asking = Asking::above(base.as_ref(), spec, context, request, store)?;
         let (pinned, layers) = asking.packages(&old, &path)?;
         let architecture = request.platform().architecture().to_owned();
         lock.packages.insert(architecture, pinned);
@@ -99,13 +93,7 @@ pub(crate) fn update(
         ..Lock::default()
     };
     if has_packages(spec) {
-        let asking = Asking {
-            spec,
-            context,
-            request,
-            store,
-            installed: in_base(spec, base.as_ref(), request, store)?,
-        };
+        let asking = Asking::above(base.as_ref(), spec, context, request, store)?;
         let pinned = asking.choose(&none)?;
         let architecture = request.platform().architecture().to_owned();
         let before = old.packages.get(&architecture);
@@ -200,7 +188,23 @@ struct Asking<'a> {
     installed: Vec<Candidate>,
 }
 
-impl Asking<'_> {
+impl<'a> Asking<'a> {
+    fn above(
+        base: Option<&Image>,
+        spec: &'a BuildSpec,
+        context: &'a Path,
+        request: &'a BuildRequest,
+        store: &'a Store,
+    ) -> Result<Self, BuildError> {
+        Ok(Self {
+            spec,
+            context,
+            request,
+            store,
+            installed: in_base(spec, base, request, store)?,
+        })
+    }
+
     /// Those that the lock pins, if they answer what is asked for; else a choice of now.
     fn packages(
         &self,

@@ -16,6 +16,7 @@ mod exec;
 mod features;
 mod list;
 mod pause;
+mod plain;
 mod policy;
 mod ps;
 mod record;

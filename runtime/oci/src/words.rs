@@ -5,11 +5,12 @@ use std::ffi::OsString;
 use clap::{Args as _, FromArgMatches as _, Parser as _, Subcommand as _};
 
 use crate::args::{Args, Command, Top};
+use crate::plain;
 
-/// As [`Args`] has it. The words are read with those verbs alone that are among them, which is the same where that succeeds: no other verb can have been
-/// meant. Whatever does not, help included, is told by the whole description.
+/// As [`Args`] has it. A line that is not [`plain`] is read with those verbs alone that are among its words, which is the same where that succeeds: no
+/// other verb can have been meant. Whatever does not, help included, is told by the whole description.
 pub(crate) fn parse(words: Vec<OsString>) -> Result<Args, clap::Error> {
-    if let Some(args) = among(&words) {
+    if let Some(args) = plain::read(&words).or_else(|| among(&words)) {
         return Ok(args);
     }
     Args::try_parse_from(words)

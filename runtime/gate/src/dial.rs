@@ -38,6 +38,10 @@ pub(crate) struct Connection {
     pub(crate) near: Side,
     pub(crate) stage: Stage,
     pub(crate) route: Route,
+    /// It waits for its turn to be carried.
+    pub(crate) queued: bool,
+    /// An event said that one of its sides has an error, which carrying may not find.
+    pub(crate) failed: bool,
     /// Of the whole dial.
     until: Instant,
 }
@@ -63,6 +67,8 @@ impl Connection {
             near: Side::new(fd),
             stage: Stage::Resolving,
             route,
+            queued: false,
+            failed: false,
             until: now + DIAL_MAX,
         }
     }

@@ -33,8 +33,11 @@ pub(crate) enum Flow {
 const ROUNDS: usize = 8;
 
 impl Side {
-    /// A connection that is registered for edges: it is ready until it has said otherwise.
+    /// A connection that is registered for edges: it is ready until it has said otherwise. It ends by RST, also where this process is killed, so that its peer
+    /// sees a connection that was cut and not one that ended in order, until [`Self::end`] says otherwise.
     pub(crate) fn new(fd: OwnedFd) -> Self {
+        // Of a socket it is never refused.
+        drop(socket::reset_on_close(&fd));
         Self {
             fd,
             readable: true,
@@ -63,10 +66,10 @@ impl Side {
         matches!(socket::peek(&self.fd, &mut [0]), Ok(Some(0)) | Err(_))
     }
 
-    /// Ends it by RST, so that its peer sees a connection that was cut and not one that ended in order.
-    pub(crate) fn reset(self) {
-        // Without the option the close is an orderly one, which is all that is left to do.
-        drop(socket::reset_on_close(&self.fd));
+    /// Closes it in order: the kernel delivers what is still unsent.
+    pub(crate) fn end(self) {
+        // Refused, it is cut after all.
+        drop(socket::end_on_close(&self.fd));
     }
 }
 
@@ -182,7 +185,8 @@ mod tests {
         server.write_all(b"answer").unwrap();
         drop(server);
         until(Flow::Done, &mut a, &mut b);
-        drop((a, b));
+        a.end();
+        b.end();
         text.clear();
         client.read_to_string(&mut text).unwrap();
         assert_eq!(text, "answer");
@@ -194,7 +198,7 @@ mod tests {
         socket::reset_on_close(&client).unwrap();
         drop(client);
         until(Flow::Reset, &mut a, &mut b);
-        b.reset();
+        drop(b);
         assert_eq!(
             server.read(&mut [0; 1]).unwrap_err().kind(),
             std::io::ErrorKind::ConnectionReset

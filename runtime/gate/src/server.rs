@@ -45,8 +45,8 @@ pub(crate) struct Server {
     /// Listeners are not watched: at the limit, or until this moment after the kernel lacked something.
     pub(crate) paused: Option<Option<Instant>>,
     buffer: Vec<u8>,
-    /// Connections with more to carry than one turn allows.
-    unfinished: Vec<Key>,
+    /// Connections that have an event, or more to carry than one turn allows: each once, however much it says, so that none takes others' turns.
+    queued: Vec<Key>,
     pub(crate) sandbox: OwnedFd,
     /// The sandbox has ended, and what it left is waited for until this moment.
     pub(crate) ending: Option<Instant>,
@@ -129,7 +129,7 @@ impl Server {
             most,
             paused: Some(None),
             buffer: vec![0; BUFFER],
-            unfinished: Vec::new(),
+            queued: Vec::new(),
             sandbox: pidfd,
             ending: None,
         })
@@ -213,8 +213,8 @@ impl Server {
                 None => {}
             }
         }
-        for key in std::mem::take(&mut self.unfinished) {
-            self.carry(key);
+        for key in std::mem::take(&mut self.queued) {
+            self.carry_queued(key);
         }
         self.keep_time()?;
         Ok(ended)
@@ -222,7 +222,7 @@ impl Server {
 
     /// Milliseconds until something is due, `None` for never.
     fn patience(&self) -> Option<u32> {
-        if !self.unfinished.is_empty() {
+        if !self.queued.is_empty() {
             return Some(0);
         }
         let dial = self.deadlines.peek().map(|Reverse((when, _))| *when);
@@ -351,7 +351,7 @@ impl Server {
             event.writable || event.failed,
         );
         match &one.stage {
-            Stage::Carrying(_) => self.carry_event(key, event.failed),
+            Stage::Carrying(_) => self.queue(key, event.failed),
             // A client that has reset is dialled for no more. One that has only ended its sending is: its answer may be all it wants.
             Stage::Resolving | Stage::Unborn | Stage::Dialling { .. } => {
                 let gone = event.failed && one.near.has_failed();
@@ -373,14 +373,30 @@ impl Server {
                     event.readable || event.failed || event.peer_closed,
                     event.writable || event.failed,
                 );
-                self.carry_event(key, event.failed);
+                self.queue(key, event.failed);
             }
             Stage::Dialling { .. } if event.writable || event.failed => self.dialled(key),
             Stage::Dialling { .. } | Stage::Resolving | Stage::Unborn => {}
         }
     }
 
-    fn carry_event(&mut self, key: Key, failed: bool) {
+    /// Has it carried in this turn, or in the next one.
+    fn queue(&mut self, key: Key, failed: bool) {
+        let Some(one) = self.connections.at(key) else {
+            return;
+        };
+        one.failed |= failed;
+        if !std::mem::replace(&mut one.queued, true) {
+            self.queued.push(key);
+        }
+    }
+
+    fn carry_queued(&mut self, key: Key) {
+        let Some(one) = self.connections.at(key) else {
+            return;
+        };
+        one.queued = false;
+        let failed = std::mem::take(&mut one.failed);
         self.carry(key);
         if !failed {
             return;
@@ -415,21 +431,25 @@ impl Server {
         };
         match flow {
             Flow::Idle => {}
-            Flow::More => self.unfinished.push(key),
-            // Closed in order: the kernel delivers what is still unsent.
-            Flow::Done => drop(self.connections.remove(key)),
+            Flow::More => self.queue(key, false),
+            Flow::Done => self.end(key),
             Flow::Reset => self.cut(key),
+        }
+    }
+
+    /// Closes both sides in order.
+    fn end(&mut self, key: Key) {
+        if let Some(one) = self.connections.remove(key) {
+            one.near.end();
+            if let Stage::Carrying(far) = one.stage {
+                far.end();
+            }
         }
     }
 
     /// Ends both sides by RST.
     pub(crate) fn cut(&mut self, key: Key) {
-        if let Some(one) = self.connections.remove(key) {
-            one.near.reset();
-            if let Stage::Carrying(far) = one.stage {
-                far.reset();
-            }
-        }
+        drop(self.connections.remove(key));
     }
 
     /// Both sides are connected.
@@ -444,6 +464,66 @@ impl Server {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One that never runs, with two connections.
+    fn server() -> (Server, Key, std::net::TcpStream, std::net::TcpStream) {
+        let pair = || {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let ours = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            (ours, OwnedFd::from(listener.accept().unwrap().0))
+        };
+        let handed = Handed {
+            plan: GatePlan {
+                sandbox: "test".into(),
+                landlock_abi: 0,
+                endpoints: Vec::new(),
+                published: Vec::new(),
+                on_death: airtight_plan::GateDeath::Kill,
+                audit: airtight_plan::GateAudit::Off,
+            },
+            audit: None,
+            outside: Vec::new(),
+            pidfd: std::io::pipe().unwrap().0.into(),
+            inside: Vec::new(),
+        };
+        let mut server = Server::new(handed, None, 1024).unwrap();
+        let ((client, near), (upstream, far)) = (pair(), pair());
+        let one = Connection::new(near, Route::Endpoint(0), Instant::now());
+        let key = server.connections.insert(one);
+        server.join(key, far);
+        (server, key, client, upstream)
+    }
+
+    #[test]
+    fn a_connection_that_says_much_has_one_turn_as_others_have() {
+        let (mut server, key, mut client, upstream) = server();
+        let event = |readable, failed| Event {
+            key: 0,
+            readable,
+            writable: true,
+            peer_closed: false,
+            failed,
+        };
+        std::io::Write::write_all(&mut client, &[0; 64]).unwrap();
+        // A byte at a time, so that there is more than one turn allows.
+        server.buffer.truncate(1);
+        let mut room = Room::new();
+        for _ in 0..3 {
+            for _ in 0..5 {
+                server.near(key, event(true, false));
+                server.far(key, event(false, false));
+            }
+            assert_eq!(server.queued, [key]);
+            server.turn(&mut room).unwrap();
+        }
+        // An error that comes meanwhile is not lost.
+        socket::reset_on_close(&upstream).unwrap();
+        drop(upstream);
+        server.near(key, event(true, true));
+        server.near(key, event(true, false));
+        server.turn(&mut room).unwrap();
+        assert_eq!(server.connections.len(), 0);
+    }
 
     #[test]
     fn connections_leave_room_for_the_rest() {

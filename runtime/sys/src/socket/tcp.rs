@@ -171,17 +171,30 @@ pub fn shutdown_write(fd: impl AsFd) -> Result<()> {
         .map_err(|errno| failed("shutdown", "SHUT_WR", errno))
 }
 
-/// Makes the next close send RST and drop what is unsent.
+/// Makes the next close send RST and drop what is unsent, whoever closes: the kernel too, for a process that was killed.
 ///
 /// # Errors
 /// `setsockopt(2)`'s.
 pub fn reset_on_close(fd: impl AsFd) -> Result<()> {
-    let now = libc::linger {
-        l_onoff: 1,
+    linger(fd, 1)
+}
+
+/// Makes the next close an orderly one, after which the kernel goes on to deliver what is unsent. As a socket is born.
+///
+/// # Errors
+/// `setsockopt(2)`'s.
+pub fn end_on_close(fd: impl AsFd) -> Result<()> {
+    linger(fd, 0)
+}
+
+/// For no time at all, if `on`.
+fn linger(fd: impl AsFd, on: i32) -> Result<()> {
+    let how = libc::linger {
+        l_onoff: on,
         l_linger: 0,
     };
-    setsockopt(&fd, sockopt::Linger, &now)
-        .map_err(|errno| failed("setsockopt(SO_LINGER)", "0", errno))
+    setsockopt(&fd, sockopt::Linger, &how)
+        .map_err(|errno| failed("setsockopt(SO_LINGER)", &format!("{on}, 0"), errno))
 }
 
 /// Small writes leave at once.

@@ -88,6 +88,15 @@ fn privileged_tmpfs_is_capped() {
 }
 
 #[test]
+fn privileged_one_sandbox_does_not_take_the_terminals_of_others() {
+    let Some(worlds) = every_caller() else { return };
+    for world in &worlds {
+        let report = world.attempt(&[], &["terminals"]).unwrap();
+        assert_eq!(report.of("terminals").detail, "64", "{report:?}");
+    }
+}
+
+#[test]
 fn privileged_the_root_is_read_only_by_the_mount_alone() {
     // Landlock forbids the write too; without it the mount does.
     if !has(&[Need::Root]) {

@@ -161,7 +161,7 @@ pub enum ChildStep {
         directory: bool,
     },
     /// `/dev`: a small tmpfs with these nodes bound from the host, proven to be the devices they claim, `fd`, `stdin`, `stdout`, `stderr`
-    /// links, a devpts of its own and `shm`; read-only once made.
+    /// links, a devpts of its own with few terminals and `shm`; read-only once made.
     Dev {
         nodes: Vec<DeviceNode>,
         shm_bytes: u64,

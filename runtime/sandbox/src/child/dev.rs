@@ -1,5 +1,6 @@
 //! `/dev`: six nodes at most, a devpts and shared memory of its own, read-only once made.
 
+use std::ffi::CStr;
 use std::path::Path;
 
 use airtight_plan::DeviceNode;
@@ -19,6 +20,9 @@ const LINKS: [(&str, &str); 5] = [
     ("stderr", "/proc/self/fd/2"),
     ("ptmx", "pts/ptmx"),
 ];
+
+/// Pseudo terminals at a time: the kernel counts them for all sandboxes of a host together (`kernel.pty.max`), and one could take what the others need.
+const TERMINALS: &CStr = c"64";
 
 /// Nodes are mounts of their own: what the directory itself holds is names.
 const DIRECTORY_BYTES: u64 = 64 << 10;
@@ -49,7 +53,11 @@ impl Child<'_> {
         }
         let pts = directory::make_directory(&dev, Path::new("pts"), 0o755)?;
         // Each mount of devpts is an instance of its own, with no terminal of the host in it.
-        let options = [(c"ptmxmode", Some(c"0666")), (c"mode", Some(c"0620"))];
+        let options = [
+            (c"ptmxmode", Some(c"0666")),
+            (c"mode", Some(c"0620")),
+            (c"max", Some(TERMINALS)),
+        ];
         mount::attach(
             mount::new_mount(c"devpts", &options, Attributes::DEVICE)?,
             &pts,

@@ -111,6 +111,49 @@ fn privileged_a_killed_launch_leaves_nothing() {
     }
 }
 
+/// The child of `parent` that is in a session of its own.
+fn session_leader(parent: i32) -> Option<i32> {
+    let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
+    let is_leader = |pid: &i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let (_, after) = stat.rsplit_once(')').unwrap_or_default();
+        // State, parent, process group, session.
+        after.split_ascii_whitespace().nth(3) == Some(pid.to_string().as_str())
+    };
+    children
+        .ok()?
+        .split_ascii_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .find(is_leader)
+}
+
+#[test]
+fn privileged_the_groups_go_with_the_sandbox_also_when_their_janitor_was_killed() {
+    let Some(worlds) = every_caller() else { return };
+    let name = format!("janitor-{}", std::process::id());
+    let mut running = worlds[0]
+        .start(&[
+            "run",
+            "--name",
+            &name,
+            "--pids",
+            "64",
+            "test/prober",
+            "--",
+            "say",
+            ",",
+            "sleep-forever",
+        ])
+        .unwrap();
+    running.until("say").unwrap();
+    assert_ne!(left_of(&name), Vec::<String>::new());
+    let janitor = session_leader(running.pid()).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(janitor), Signal::SIGKILL).unwrap();
+    running.signal(Signal::SIGTERM).unwrap();
+    assert_eq!(running.wait().unwrap().code, Some(128 + 15));
+    assert_eq!(left_of(&name), Vec::<String>::new());
+}
+
 #[test]
 fn privileged_a_killed_build_leaves_a_store_that_verifies() {
     let Some(worlds) = every_caller() else { return };

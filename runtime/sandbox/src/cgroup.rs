@@ -146,10 +146,10 @@ impl Cgroups {
 impl Drop for Cgroups {
     fn drop(&mut self) {
         self.joins.clear();
-        match self.janitor.take() {
-            // It has all that it needs, and when it has ended they are gone.
-            Some(janitor) => janitor.finish(),
-            None => self.groups.iter().for_each(|group| drop(group.remove())),
+        // It has all that it needs, and when it has ended in order they are gone.
+        let gone = self.janitor.take().is_some_and(Janitor::finish);
+        if !gone {
+            self.groups.iter().for_each(|group| drop(group.remove()));
         }
     }
 }

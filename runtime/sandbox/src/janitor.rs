@@ -10,6 +10,7 @@ use airtight_sys::namespace::{self, Forked};
 use airtight_sys::poll::{Watch, poll};
 use airtight_sys::process::{self, exit_now};
 use airtight_sys::seccomp::{Insn, Notify, install};
+use airtight_sys::signal::Status;
 use airtight_sys::{Result, SysError, credentials, landlock, signal};
 use nix::errno::Errno;
 use nix::libc;
@@ -85,13 +86,14 @@ impl Janitor {
         }
     }
 
-    /// The sandbox has ended: waits until its groups are gone.
-    pub(crate) fn finish(self) {
+    /// The sandbox has ended: waits until its groups are gone. `false`: it was killed, or could not do its work.
+    pub(crate) fn finish(self) -> bool {
         let Self { pidfd, alive } = self;
         drop(alive);
-        // A janitor that hangs is left to itself; it needs nothing of ours.
-        if let Ok(true) = poll(&mut [Watch::readable(pidfd.as_fd())], Some(PATIENCE)) {
-            drop(signal::reap(&pidfd));
+        match poll(&mut [Watch::readable(pidfd.as_fd())], Some(PATIENCE)) {
+            Ok(true) => matches!(signal::reap(&pidfd), Ok(Some(Status::Exited(0)))),
+            // A janitor that hangs is left to itself; it needs nothing of ours.
+            Ok(false) | Err(_) => true,
         }
     }
 }

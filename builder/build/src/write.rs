@@ -1,11 +1,10 @@
 //! Entries become a layer in the store: one pass over each file's bytes, everything that could differ between two builds
 //! (owner, mode, time, order) already decided.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, IoSliceMut, Read, Seek as _, SeekFrom};
 use std::path::Path;
 
-use airtight_image::layer::{Form, LayerWriter, Sealed};
+use airtight_image::layer::{self, Form, Held, LayerEntry, LayerItem, Sealed, write};
 use airtight_image::{Identity, Steady, Store};
 
 use crate::build::{BuiltLayer, LayerState};
@@ -23,14 +22,6 @@ pub(crate) struct Written {
     pub(crate) layer: BuiltLayer,
     /// Of each [`EntryKind::File`], in the order of the entries: taken while it was written.
     pub(crate) contents: Vec<Held>,
-}
-
-/// What a file holds.
-pub(crate) struct Held {
-    /// SHA-256 of the content.
-    pub(crate) digest: [u8; 32],
-    /// It can be known by what it was when it was planned: it still was that when all was read, and each later change will show.
-    pub(crate) steady: bool,
 }
 
 /// A failure while writing: of the store, or of a source.
@@ -63,51 +54,15 @@ pub(crate) fn write_layer(
     proof: &Steady,
 ) -> Result<Written, WriteError> {
     let mut blob = store.put_blob()?;
-    let mut layer = LayerWriter::new(&mut blob, form)?;
-    let mut steady = Vec::new();
-    let mut near = Near::default();
-    for (path, entry) in entries.iter() {
-        let place = path.relative();
-        match &entry.kind {
-            EntryKind::Directory => layer.directory(place, DIRECTORY_MODE)?,
-            EntryKind::Symlink(target) => layer.symlink(place, target)?,
-            EntryKind::File {
-                content,
-                length,
-                executable,
-            } => {
-                let mode = if *executable { PROGRAM_MODE } else { FILE_MODE };
-                let still = match content {
-                    Content::Generated(bytes) => {
-                        layer.file(place, mode, *length, bytes.as_ref())?;
-                        true
-                    }
-                    Content::Host(source) => {
-                        let mut reader = Exact::open(source, &mut near, *length)
-                            .map_err(|err| unreadable(&source.path(), &err, entry))?;
-                        let shows = proof.before_reading(&reader.file, source.identity());
-                        let written = layer.file(place, mode, *length, &mut reader);
-                        // The writer only sees a read fail; the reader knows why.
-                        let identity = reader
-                            .finish()
-                            .map_err(|err| unreadable(&source.path(), &err, entry))?;
-                        written?;
-                        shows && identity == *source.identity()
-                    }
-                };
-                steady.push(still);
-            }
-        }
-    }
+    let items = entries.iter().map(|(path, entry)| LayerEntry {
+        path: path.relative(),
+        item: item(entry, proof),
+    });
     let Sealed {
         diff_id,
         uncompressed,
         contents,
-    } = layer.finish()?;
-    let contents = contents.into_iter().zip(steady);
-    let contents = contents
-        .map(|(digest, steady)| Held { digest, steady })
-        .collect();
+    } = write(&mut blob, form, items)?;
     let (digest, size) = blob.commit()?;
     let layer = BuiltLayer {
         name: name.to_owned(),
@@ -120,6 +75,100 @@ pub(crate) fn write_layer(
         state: LayerState::Built,
     };
     Ok(Written { layer, contents })
+}
+
+fn item<'a>(entry: &'a Entry, proof: &'a Steady) -> LayerItem<'a, Planned<'a>> {
+    match &entry.kind {
+        EntryKind::Directory => LayerItem::Directory {
+            mode: DIRECTORY_MODE,
+        },
+        EntryKind::Symlink(target) => LayerItem::Symlink { target },
+        EntryKind::File {
+            content,
+            length,
+            executable,
+        } => LayerItem::File {
+            mode: if *executable { PROGRAM_MODE } else { FILE_MODE },
+            length: *length,
+            content: Planned {
+                content,
+                length: *length,
+                entry,
+                proof,
+            },
+        },
+    }
+}
+
+/// A file of exactly the planned length: where the bytes of every other file lie follows from it.
+#[derive(Clone, Copy)]
+struct Planned<'a> {
+    content: &'a Content,
+    length: u64,
+    entry: &'a Entry,
+    proof: &'a Steady,
+}
+
+impl layer::Content for Planned<'_> {
+    type Hand = Near;
+    type Error = WriteError;
+
+    /// True if it can be known by what it was when it was planned: it still was that when these bytes were read, and each later change will show.
+    fn read(&self, near: &mut Near, at: u64, into: &mut [u8]) -> Result<bool, WriteError> {
+        match self.content {
+            Content::Generated(bytes) => Ok(bytes.as_ref().read(&mut (), at, into)?),
+            Content::Host(source) => self
+                .of_host(source, near, at, into)
+                .map_err(|err| unreadable(&source.path(), &err, self.entry)),
+        }
+    }
+}
+
+impl Planned<'_> {
+    fn of_host(
+        &self,
+        source: &Source,
+        near: &mut Near,
+        at: u64,
+        into: &mut [u8],
+    ) -> io::Result<bool> {
+        let (mut file, metadata) = source.open_near(near)?;
+        let length = metadata.len();
+        if length != self.length {
+            return Err(changed(self.length, &format!("{length} bytes")));
+        }
+        let shows = self.proof.before_reading(&file, source.identity());
+        if at > 0 {
+            file.seek(SeekFrom::Start(at))?;
+        }
+        self.fill(&mut file, at, into)?;
+        let identity = Identity::of(&file.metadata()?);
+        Ok(shows && identity == *source.identity())
+    }
+
+    /// Asks for one byte more than there should be at the end, so that one call tells that there are no more.
+    fn fill(&self, file: &mut impl Read, at: u64, into: &mut [u8]) -> io::Result<()> {
+        let mut filled = 0;
+        let ends = at + into.len() as u64 == self.length;
+        while filled < into.len() || (ends && into.is_empty()) {
+            let mut more = [0];
+            let more = &mut more[..usize::from(ends)];
+            let left = into.len() - filled;
+            let mut buffers = [IoSliceMut::new(&mut into[filled..]), IoSliceMut::new(more)];
+            match file.read_vectored(&mut buffers) {
+                Ok(0) if left == 0 => break,
+                Ok(0) => {
+                    let got = at + filled as u64;
+                    return Err(changed(self.length, &format!("{got} bytes")));
+                }
+                Ok(count) if count > left => return Err(changed(self.length, "more")),
+                Ok(count) => filled += count,
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+                Err(err) => return Err(err),
+            }
+        }
+        Ok(())
+    }
 }
 
 fn unreadable(source: &Path, err: &io::Error, entry: &Entry) -> WriteError {
@@ -137,79 +186,9 @@ fn unreadable(source: &Path, err: &io::Error, entry: &Entry) -> WriteError {
     WriteError::Source(Problem::new(entry.origin.key.as_ref(), problem, fix))
 }
 
-/// A file of exactly the planned length: a header with that length is written already when the bytes come.
-struct Exact {
-    file: File,
-    planned: u64,
-    left: u64,
-    /// The end of the file was seen.
-    ended: bool,
-    failed: Option<io::Error>,
-}
-
-impl Exact {
-    fn open(source: &Source, near: &mut Near, planned: u64) -> io::Result<Self> {
-        let (file, metadata) = source.open_near(near)?;
-        let length = metadata.len();
-        if length != planned {
-            return Err(changed(planned, &format!("{length} bytes")));
-        }
-        Ok(Self {
-            file,
-            planned,
-            left: planned,
-            ended: false,
-            failed: None,
-        })
-    }
-
-    /// What it is by now; else what went wrong while the bytes were read, or that there are more of them.
-    fn finish(mut self) -> io::Result<Identity> {
-        if let Some(err) = self.failed {
-            return Err(err);
-        }
-        if self.left == 0 && !self.ended && self.file.read(&mut [0])? != 0 {
-            return Err(changed(self.planned, "more"));
-        }
-        self.file.metadata().map(|metadata| Identity::of(&metadata))
-    }
-
-    fn fail(&mut self, err: io::Error) -> io::Error {
-        let shown = io::Error::new(err.kind(), err.to_string());
-        self.failed = Some(err);
-        shown
-    }
-}
-
 fn changed(planned: u64, now: &str) -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
         format!("changed from {planned} bytes to {now} during the build"),
     )
-}
-
-impl Read for Exact {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.left == 0 || buffer.is_empty() {
-            return Ok(0);
-        }
-        match self.file.read(buffer) {
-            Ok(0) => {
-                let err = changed(self.planned, &format!("{} bytes", self.planned - self.left));
-                Err(self.fail(err))
-            }
-            Ok(count) if count as u64 > self.left => {
-                let err = changed(self.planned, "more");
-                Err(self.fail(err))
-            }
-            Ok(count) => {
-                self.left -= count as u64;
-                // A regular file gives less than was asked for at its end only: that saves a call for each file.
-                self.ended = count < buffer.len();
-                Ok(count)
-            }
-            Err(err) if err.kind() == io::ErrorKind::Interrupted => Err(err),
-            Err(err) => Err(self.fail(err)),
-        }
-    }
 }

@@ -67,12 +67,17 @@ fn built(dir: &Path, cache: bool) -> Built {
 #[test]
 fn a_store_through_a_mapping_is_noticed_by_the_next_build() {
     // Which build is the first that may know the file by its times: one that writes the layer, or one that finds it and reads the file to know.
-    for (name, before) in [("while written", 0), ("while read", 1)] {
+    let small = 3 * 4096;
+    for (name, before, length) in [
+        ("while written", 0, small),
+        ("while written in several pieces", 0, 3 << 20),
+        ("while read", 1, small),
+    ] {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
         fs::create_dir(dir.join("app")).unwrap();
         fs::write(dir.join("airtight.toml"), FILE).unwrap();
-        fs::write(dir.join("app/pages"), [0; 3 * 4096]).unwrap();
+        fs::write(dir.join("app/pages"), vec![0; length]).unwrap();
         let Some(mut writer) = Writer::start(&dir.join("app/pages")) else {
             eprintln!("skipped: python3 is not installed");
             return;

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use airtight_image::Digest;
-use airtight_image::layer::{Compression, FORMAT, Form, LayerWriter};
+use airtight_image::layer::{Compression, FORMAT, Form, LayerEntry, LayerItem, write};
 
 /// Of the archive: the diffID.
 const ARCHIVE: &str = "sha256:3f0d992fbbe844ebf262a21759758a206af6d88ffae75e9c2ebb62444c5afabd";
@@ -96,23 +96,25 @@ fn written(compression: Compression, workers: usize) -> (Vec<u8>, String) {
         workers: NonZeroUsize::new(workers).unwrap(),
     };
     let mut bytes = Vec::new();
-    let mut layer = LayerWriter::new(&mut bytes, &form).unwrap();
-    for (path, what) in tree() {
-        match what {
-            What::Directory => layer.directory(path, 0o555).unwrap(),
-            What::Link(target) => layer.symlink(path, target).unwrap(),
-            What::File(content) | What::Program(content) => {
-                let mode = if path.ends_with("program") {
+    let tree = tree();
+    let entries = tree.iter().map(|(path, what)| {
+        let item = match what {
+            What::Directory => LayerItem::Directory { mode: 0o555 },
+            What::Link(target) => LayerItem::Symlink { target },
+            What::File(content) | What::Program(content) => LayerItem::File {
+                mode: if path.ends_with("program") {
                     0o555
                 } else {
                     0o444
-                };
-                let length = content.len() as u64;
-                layer.file(path, mode, length, content.as_slice()).unwrap();
-            }
-        }
-    }
-    let diff = layer.finish().unwrap().diff_id.to_string();
+                },
+                length: content.len() as u64,
+                content: content.as_slice(),
+            },
+        };
+        LayerEntry { path, item }
+    });
+    let sealed = write(&mut bytes, &form, entries).unwrap();
+    let diff = sealed.diff_id.to_string();
     (bytes, diff)
 }
 

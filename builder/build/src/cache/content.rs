@@ -4,11 +4,11 @@ use std::io::Read as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use airtight_image::layer::Held;
 use airtight_image::{DigestOf, Identity, Steady};
 
 use crate::entries::{Content, Entries, EntryKind};
 use crate::source::{Near, Source};
-use crate::write::Held;
 
 const BUFFER: usize = 128 << 10;
 /// More do not read faster from one disk.

@@ -10,7 +10,7 @@ mod witness;
 use std::collections::HashMap;
 use std::time::SystemTime;
 
-use airtight_image::layer::Form;
+use airtight_image::layer::{Form, Held};
 use airtight_image::registry::{CachedLayer, Report};
 use airtight_image::{
     Contents, Device, Digest, Known, LayerKey, LayerRecord, NewContents, OutcomeLayer, Steady,
@@ -21,7 +21,7 @@ use crate::build::{BuildRequest, BuiltLayer, LayerState};
 use crate::copy::Looked;
 use crate::entries::{Content, Entries, EntryKind};
 use crate::source::Source;
-use crate::write::{Held, WriteError, Written, write_layer};
+use crate::write::{WriteError, Written, write_layer};
 
 use remote::Remote;
 pub use remote::RemoteCache;

@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use airtight_image::layer::{Form, Proof};
+use airtight_image::layer::{Form, Held, Proof};
 use airtight_image::registry::{CachedLayer, Registries, RegistryRef, Report};
 use airtight_image::{Digest, LayerKey, LayerRecord, Store};
 
 use crate::build::Progress;
 use crate::entries::{Entries, EntryKind};
-use crate::write::{DIRECTORY_MODE, FILE_MODE, Held, PROGRAM_MODE};
+use crate::write::{DIRECTORY_MODE, FILE_MODE, PROGRAM_MODE};
 
 /// What a build says of caches in registries.
 #[derive(Clone, Debug, Default)]

@@ -4,10 +4,12 @@ mod archive;
 mod deflate;
 mod encode;
 mod header;
+mod layout;
 mod listing;
 mod pipeline;
 mod program;
 mod proof;
+mod turns;
 mod unpack;
 mod write;
 
@@ -18,7 +20,7 @@ pub use listing::list;
 pub use listing::{Member, MemberKind};
 pub use proof::Proof;
 pub use unpack::{Limits, Unpacked, unpack};
-pub use write::{Form, LayerWriter, Sealed};
+pub use write::{Content, Form, Held, LayerEntry, LayerItem, Sealed, write};
 
 /// The number of what a build file's `format` says of a layer's bytes: the same entries, epoch and compression give the same bytes for as long as it stays.
 pub const FORMAT: u32 = 1;

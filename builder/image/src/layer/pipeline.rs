@@ -1,423 +1,397 @@
-//! One thread reads and hashes, others compress, and the pieces come out in their order. Where a piece ends is decided by the format alone, so that the
-//! number of threads shows nowhere. Buffers are few and of one size: memory does not grow with the layer.
+//! Threads that all do the same: take the next piece of the archive, read what files hold of it, compress it. Where a piece ends is decided by the format alone, and
+//! what is about the archive as a whole is done in the order of the pieces, so that the number of threads shows nowhere. Buffers are few and of one size: memory does
+//! not grow with the layer.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, Write};
+use std::collections::BTreeMap;
+use std::io::Write;
 use std::num::NonZeroUsize;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread::{self, Scope};
 
 use flate2::Crc;
 use sha2::{Digest as _, Sha256};
 
 use super::encode::{Compression, Encoder, Frame};
+use super::layout::{Laid, Layout, Part};
+use super::turns::Turns;
+use super::write::{Content, Held, LayerEntry, Sealed};
 use crate::digest::{DiffId, Digest};
+use crate::error::Error;
 
-/// More threads than one reader can feed, and their buffers, would only take memory.
-pub(super) const MAX_WORKERS: usize = 6;
+/// Of each the buffers are memory.
+const MAX_WORKERS: usize = 6;
+/// Pieces that may be in the making beside one for each thread, so that none waits for the one whose piece takes longest.
+const AHEAD: usize = 2;
+/// The layer in messages that are about no entry.
+const SHOWN: &str = "layer";
 
-/// A stream being compressed.
-pub(super) struct Pipeline<W: Write> {
-    out: W,
+/// Writes the archive that `layout` lays out; `out` has all of it.
+pub(super) fn run<'a, W, I, C>(
+    mut out: W,
     compression: Compression,
-    frame: Frame,
-    hasher: Sha256,
-    /// Bytes that went in.
-    length: u64,
-    /// Reach, then a piece; all of one size.
-    buffer: Vec<u8>,
-    /// Where the piece begins, and what is filled up to.
-    start: usize,
-    filled: usize,
-    ours: Option<Encoder>,
-    workers: Workers,
-    /// Of the next piece to go in, and of the next to come out.
-    next_in: u64,
-    next_out: u64,
-    /// Came before their turn.
-    early: BTreeMap<u64, Done>,
-    spare_in: Vec<Vec<u8>>,
-    spare_out: Vec<Vec<u8>>,
-    /// Of each file, in the order that they were announced.
-    digests: Vec<[u8; 32]>,
-    /// Files that lie in this piece alone.
-    spans: Vec<Span>,
+    workers: NonZeroUsize,
+    layout: Layout<I, C>,
+) -> Result<Sealed, C::Error>
+where
+    W: Write + Send,
+    I: Iterator<Item = LayerEntry<'a, C>> + Send,
+    C: Content,
+{
+    let frame = Frame::begin(compression, &mut out).map_err(unwritten)?;
+    let most = workers.get().min(MAX_WORKERS);
+    let line = Line {
+        compression,
+        most,
+        layout: Mutex::new(layout),
+        state: Mutex::new(State {
+            inputs: Pool::of(most + AHEAD),
+            outputs: Pool::of(most + AHEAD),
+            threads: 1,
+            tails: BTreeMap::new(),
+            failed: None,
+        }),
+        changed: Condvar::new(),
+        archive: Turns::of(Archive::default()),
+        stream: Turns::of((frame, out)),
+    };
+    thread::scope(|scope| line.work(scope));
+    line.finish()
 }
 
-/// A file of one piece. Its digest is taken by whoever compresses that: the thread that reads has the archive's to take.
-struct Span {
-    /// Among the digests.
-    file: usize,
-    start: usize,
-    end: usize,
+fn unwritten(error: std::io::Error) -> Error {
+    Error::io(Path::new(SHOWN))(error)
 }
 
-impl Span {
-    fn digest(&self, piece: &[u8]) -> (usize, [u8; 32]) {
-        let content = piece.get(self.start..self.end).unwrap_or_default();
-        (self.file, Sha256::digest(content).into())
-    }
-}
-
-/// What went through.
-pub(super) struct Sealed {
-    pub(super) diff_id: DiffId,
-    pub(super) length: u64,
-    pub(super) digests: Vec<[u8; 32]>,
-}
-
-impl<W: Write> Pipeline<W> {
-    pub(super) fn begin(
-        mut out: W,
-        compression: Compression,
-        workers: NonZeroUsize,
-    ) -> io::Result<Self> {
-        let frame = Frame::begin(compression, &mut out)?;
-        Ok(Self {
-            out,
-            compression,
-            frame,
-            hasher: Sha256::new(),
-            length: 0,
-            buffer: vec![0; compression.reach() + compression.piece()],
-            start: 0,
-            filled: 0,
-            ours: None,
-            workers: Workers::new(compression, workers.get().min(MAX_WORKERS)),
-            next_in: 0,
-            next_out: 0,
-            early: BTreeMap::new(),
-            spare_in: Vec::new(),
-            spare_out: Vec::new(),
-            digests: Vec::new(),
-            spans: Vec::new(),
-        })
-    }
-
-    /// Where the next bytes go; never empty. What is put there counts once [`Pipeline::advance`] is told.
-    pub(super) fn room(&mut self) -> &mut [u8] {
-        let end = self.start + self.compression.piece();
-        &mut self.buffer[self.filled..end]
-    }
-
-    /// A file's content of this length comes next. `None` if its digest is taken here, else the number that it has in [`Pipeline::digest`].
-    pub(super) fn file(&mut self, length: u64) -> Option<usize> {
-        let file = self.digests.len();
-        self.digests.push([0; 32]);
-        let room = self.room().len();
-        match usize::try_from(length) {
-            Ok(length) if length <= room => {
-                self.spans.push(Span {
-                    file,
-                    start: self.filled,
-                    end: self.filled + length,
-                });
-                None
-            }
-            _ => Some(file),
-        }
-    }
-
-    /// Of a file that is too long for its piece.
-    pub(super) fn digest(&mut self, file: usize, digest: [u8; 32]) {
-        if let Some(slot) = self.digests.get_mut(file) {
-            *slot = digest;
-        }
-    }
-
-    /// The first `count` bytes of the room are part of the stream.
-    pub(super) fn advance(&mut self, count: usize) -> io::Result<()> {
-        self.filled += count;
-        if self.filled - self.start == self.compression.piece() {
-            self.piece()?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            let room = self.room();
-            let (now, later) = bytes.split_at(bytes.len().min(room.len()));
-            room[..now.len()].copy_from_slice(now);
-            self.advance(now.len())?;
-            bytes = later;
-        }
-        Ok(())
-    }
-
-    /// Ends the stream; `out` has all of it.
-    pub(super) fn finish(mut self) -> io::Result<Sealed> {
-        if self.filled > self.start {
-            self.last_piece()?;
-        }
-        while self.next_out < self.next_in {
-            self.collect()?;
-        }
-        self.frame.end(&mut self.out)?;
-        self.out.flush()?;
-        Ok(Sealed {
-            diff_id: DiffId(Digest::from_hasher(self.hasher)),
-            length: self.length,
-            digests: self.digests,
-        })
-    }
-
-    /// Sends the piece off, and begins the next with what it may reach into.
-    fn piece(&mut self) -> io::Result<()> {
-        self.count();
-        if !self.workers.ready() {
-            self.compress_here()?;
-            let kept = self.compression.reach().min(self.filled);
-            self.buffer.copy_within(self.filled - kept..self.filled, 0);
-            (self.start, self.filled) = (kept, kept);
-            return Ok(());
-        }
-        // One more than there are threads, so that none waits for this one.
-        while self.next_in - self.next_out > self.workers.threads.len() as u64 {
-            self.collect()?;
-        }
-        let size = self.buffer.len();
-        let mut next = self.spare_in.pop().unwrap_or_else(|| vec![0; size]);
-        let kept = self.compression.reach().min(self.filled);
-        next[..kept].copy_from_slice(&self.buffer[self.filled - kept..self.filled]);
-        let input = std::mem::replace(&mut self.buffer, next);
-        self.send(input);
-        (self.start, self.filled) = (kept, kept);
-        Ok(())
-    }
-
-    /// What is left at the end: a layer of one piece starts no thread for it.
-    fn last_piece(&mut self) -> io::Result<()> {
-        self.count();
-        if self.workers.threads.is_empty() {
-            return self.compress_here();
-        }
-        let input = std::mem::take(&mut self.buffer);
-        self.send(input);
-        Ok(())
-    }
-
-    fn count(&mut self) {
-        let piece = &self.buffer[self.start..self.filled];
-        self.hasher.update(piece);
-        self.length += piece.len() as u64;
-    }
-
-    fn send(&mut self, input: Vec<u8>) {
-        self.workers.send(Job {
-            number: self.next_in,
-            input,
-            start: self.start,
-            end: self.filled,
-            out: self.spare_out.pop().unwrap_or_default(),
-            spans: std::mem::take(&mut self.spans),
-        });
-        self.next_in += 1;
-    }
-
-    fn compress_here(&mut self) -> io::Result<()> {
-        let encoder = self
-            .ours
-            .get_or_insert_with(|| Encoder::new(self.compression));
-        let mut out = self.spare_out.pop().unwrap_or_default();
-        out.clear();
-        let sum = encoder.piece(&self.buffer[..self.filled], self.start, &mut out)?;
-        self.frame.piece(&sum);
-        self.out.write_all(&out)?;
-        self.spare_out.push(out);
-        for span in std::mem::take(&mut self.spans) {
-            let (file, digest) = span.digest(&self.buffer);
-            self.digest(file, digest);
-        }
-        Ok(())
-    }
-
-    /// Waits for one piece, and writes what has its turn.
-    fn collect(&mut self) -> io::Result<()> {
-        let mut done = self.workers.receive()?;
-        for (file, digest) in done.digests.drain(..) {
-            self.digest(file, digest);
-        }
-        self.early.insert(done.number, done);
-        while let Some(done) = self.early.remove(&self.next_out) {
-            self.frame.piece(&done.sum);
-            self.out.write_all(&done.out)?;
-            self.spare_in.push(done.input);
-            self.spare_out.push(done.out);
-            self.next_out += 1;
-        }
-        Ok(())
-    }
-}
-
-/// One piece for a thread.
-struct Job {
-    number: u64,
-    input: Vec<u8>,
-    start: usize,
-    end: usize,
-    out: Vec<u8>,
-    spans: Vec<Span>,
-}
-
-struct Done {
-    number: u64,
-    input: Vec<u8>,
-    out: Vec<u8>,
-    sum: Crc,
-    digests: Vec<(usize, [u8; 32])>,
-}
-
-#[derive(Default)]
-struct Queue {
-    jobs: VecDeque<Job>,
-    idle: usize,
-    closed: bool,
-}
-
-#[derive(Default)]
-struct Shared {
-    queue: Mutex<Queue>,
-    changed: Condvar,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        // A thread that panicked held no half-made state: the queue changes by whole jobs.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Threads that compress, started when there is work for them and none is idle.
-struct Workers {
+struct Line<W, I, C: Content> {
     compression: Compression,
     most: usize,
-    shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
-    sender: Sender<io::Result<Done>>,
-    receiver: Receiver<io::Result<Done>>,
+    layout: Mutex<Layout<I, C>>,
+    state: Mutex<State<C::Error>>,
+    changed: Condvar,
+    archive: Turns<Arc<Piece>, Archive>,
+    stream: Turns<Packed, (Frame, W)>,
 }
 
-impl Workers {
-    fn new(compression: Compression, most: usize) -> Self {
-        let (sender, receiver) = channel();
+struct State<E> {
+    inputs: Pool,
+    outputs: Pool,
+    threads: usize,
+    /// The end of each piece that the next may reach into.
+    tails: BTreeMap<u64, Vec<u8>>,
+    /// What went wrong in the first of the pieces where something did.
+    failed: Option<(u64, E)>,
+}
+
+/// Buffers that are not in use, and how many more may be made.
+struct Pool {
+    spare: Vec<Vec<u8>>,
+    more: usize,
+}
+
+impl Pool {
+    fn of(most: usize) -> Self {
         Self {
-            compression,
-            most,
-            shared: Arc::default(),
-            threads: Vec::new(),
-            sender,
-            receiver,
+            spare: Vec::with_capacity(most),
+            more: most,
         }
     }
 
-    /// Whether there is a thread to send to; false where only the caller's own may work.
-    fn ready(&mut self) -> bool {
-        if self.most < 2 {
-            return false;
-        }
-        let queue = self.shared.lock();
-        let busy = queue.idle <= queue.jobs.len();
-        drop(queue);
-        if busy && self.threads.len() < self.most {
-            let (shared, sender) = (self.shared.clone(), self.sender.clone());
-            let compression = self.compression;
-            let started = thread::Builder::new()
-                .name("compress".to_owned())
-                .spawn(move || work(&shared, &sender, compression));
-            match started {
-                Ok(thread) => self.threads.push(thread),
-                // A group's bound on processes: those that there are do the work, or the caller does.
-                Err(_) => self.most = self.threads.len(),
+    fn is_empty(&self) -> bool {
+        self.spare.is_empty() && self.more == 0
+    }
+
+    fn take(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_else(|| {
+            self.more = self.more.saturating_sub(1);
+            Vec::new()
+        })
+    }
+}
+
+/// All bytes of a piece.
+struct Piece {
+    /// What matches may reach into, then the piece from `start` to `end`.
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    files: Vec<File>,
+}
+
+/// What was found out about a file while its bytes were in the cache.
+enum File {
+    Whole(Held),
+    /// It lies in several pieces: `start` and `end` in the buffer, and whether it ends here.
+    Part {
+        start: usize,
+        end: usize,
+        steady: bool,
+        last: bool,
+    },
+}
+
+/// A compressed piece. The sum is for gzip's end.
+struct Packed {
+    bytes: Vec<u8>,
+    sum: Crc,
+}
+
+/// What is known of the archive so far.
+#[derive(Default)]
+struct Archive {
+    hasher: Sha256,
+    contents: Vec<Held>,
+    /// The file that the piece ended in, and whether it was steady all along.
+    open: Option<(Sha256, bool)>,
+}
+
+impl Archive {
+    fn add(&mut self, piece: &Piece) {
+        self.hasher.update(&piece.buffer[piece.start..piece.end]);
+        for file in &piece.files {
+            match file {
+                File::Whole(held) => self.contents.push(*held),
+                File::Part {
+                    start,
+                    end,
+                    steady,
+                    last,
+                } => {
+                    let (mut hasher, so_far) = self.open.take().unwrap_or((Sha256::new(), true));
+                    hasher.update(&piece.buffer[*start..*end]);
+                    let steady = so_far && *steady;
+                    if *last {
+                        let digest = hasher.finalize().into();
+                        self.contents.push(Held { digest, steady });
+                    } else {
+                        self.open = Some((hasher, steady));
+                    }
+                }
             }
         }
-        !self.threads.is_empty()
-    }
-
-    fn send(&self, job: Job) {
-        self.shared.lock().jobs.push_back(job);
-        self.shared.changed.notify_one();
-    }
-
-    fn receive(&self) -> io::Result<Done> {
-        self.receiver
-            .recv()
-            .unwrap_or_else(|_| Err(io::Error::other("no thread compresses any more")))
     }
 }
 
-impl Drop for Workers {
-    fn drop(&mut self) {
-        {
-            let mut queue = self.shared.lock();
-            queue.closed = true;
-            queue.jobs.clear();
-        }
-        self.shared.changed.notify_all();
-        for thread in self.threads.drain(..) {
-            // It told of its panic when that happened.
-            drop(thread.join());
-        }
-    }
-}
+/// Whoever waits for a piece of a thread that panics is told.
+struct Told<'l, W, I, C: Content>(&'l Line<W, I, C>);
 
-/// Says that a thread ended by a panic, so that nobody waits for its piece.
-struct Told<'a>(&'a Sender<io::Result<Done>>);
-
-impl Drop for Told<'_> {
+impl<W, I, C: Content> Drop for Told<'_, W, I, C> {
     fn drop(&mut self) {
         if thread::panicking() {
-            let lost = io::Error::other("a thread that compresses has panicked");
-            // Nobody hears it when the layer was given up already.
-            drop(self.0.send(Err(lost)));
+            let lost = std::io::Error::other("a thread that compresses has panicked");
+            self.0.fail(0, unwritten(lost).into());
         }
     }
 }
 
-fn work(shared: &Shared, sender: &Sender<io::Result<Done>>, compression: Compression) {
-    let told = Told(sender);
-    let mut encoder = Encoder::new(compression);
-    while let Some(job) = next(shared) {
-        let Job {
+impl<'a, W, I, C> Line<W, I, C>
+where
+    W: Write + Send,
+    I: Iterator<Item = LayerEntry<'a, C>> + Send,
+    C: Content,
+{
+    /// One thread's work, which starts another when there is more than one piece to be made: until there are as many as there may be.
+    fn work<'s>(&'s self, scope: &'s Scope<'s, '_>) {
+        let told = Told(self);
+        let mut encoder = Encoder::new(self.compression);
+        let mut hand = C::Hand::default();
+        while let Some((mut input, output)) = self.buffers() {
+            let laid = match self.next(&mut input) {
+                Ok(Some(laid)) => laid,
+                Ok(None) => break,
+                Err((number, error)) => {
+                    self.fail(number, error.into());
+                    break;
+                }
+            };
+            if laid.more && self.wants_another() {
+                let started = thread::Builder::new()
+                    .name("compress".to_owned())
+                    .spawn_scoped(scope, || self.work(scope));
+                // A group's bound on processes: those that there are do the work.
+                drop(started);
+            }
+            let number = laid.number;
+            if let Err(error) = self.make(laid, (input, output), &mut encoder, &mut hand) {
+                self.fail(number, error);
+                break;
+            }
+        }
+        drop(told);
+    }
+
+    /// As soon as there are some; `None` if something failed.
+    fn buffers(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+        let mut state = self.state();
+        while state.failed.is_none() {
+            if !state.inputs.is_empty() && !state.outputs.is_empty() {
+                return Some((state.inputs.take(), state.outputs.take()));
+            }
+            state = self.wait(state);
+        }
+        None
+    }
+
+    fn next(&self, input: &mut Vec<u8>) -> Result<Option<Laid<C>>, (u64, Error)> {
+        let reach = self.compression.reach();
+        input.resize(reach + self.compression.piece(), 0);
+        let mut layout = self.layout.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = layout.pieces();
+        layout.piece(input, reach).map_err(|error| (number, error))
+    }
+
+    fn wants_another(&self) -> bool {
+        let mut state = self.state();
+        let wants = state.threads < self.most;
+        state.threads += usize::from(wants);
+        wants
+    }
+
+    fn make(
+        &self,
+        laid: Laid<C>,
+        (mut buffer, mut bytes): (Vec<u8>, Vec<u8>),
+        encoder: &mut Encoder,
+        hand: &mut C::Hand,
+    ) -> Result<(), C::Error> {
+        let Laid {
             number,
-            input,
+            end,
+            parts,
+            more,
+        } = laid;
+        let start = self.compression.reach();
+        let mut files = Vec::with_capacity(parts.len());
+        for part in &parts {
+            files.push(read(part, &mut buffer, hand)?);
+        }
+        let from = if self.reach(number, &mut buffer, end, more) {
+            0
+        } else {
+            start
+        };
+        let piece = Arc::new(Piece {
+            buffer,
             start,
             end,
-            mut out,
-            spans,
-        } = job;
-        out.clear();
-        let sum = encoder.piece(input.get(..end).unwrap_or_default(), start, &mut out);
-        let digests = spans.iter().map(|span| span.digest(&input)).collect();
-        let done = sum.map(|sum| Done {
-            digests,
-            number,
-            input,
-            out,
-            sum,
+            files,
         });
-        if sender.send(done).is_err() {
-            break;
+        let own = piece.clone();
+        let Ok(()) = self.archive.take(number, piece, |archive, piece| {
+            archive.add(&piece);
+            self.give_back(piece);
+            Ok::<_, std::convert::Infallible>(())
+        });
+        bytes.clear();
+        let sum = encoder
+            .piece(&own.buffer[from..end], start - from, &mut bytes)
+            .map_err(unwritten)?;
+        self.give_back(own);
+        self.stream
+            .take(number, Packed { bytes, sum }, |(frame, out), packed| {
+                frame.piece(&packed.sum);
+                out.write_all(&packed.bytes).map_err(unwritten)?;
+                self.state().outputs.spare.push(packed.bytes);
+                self.changed.notify_all();
+                Ok(())
+            })
+    }
+
+    /// Lets the next piece know what it may reach into, and gets what this one may: false where there is nothing.
+    fn reach(&self, number: u64, buffer: &mut [u8], end: usize, more: bool) -> bool {
+        let reach = self.compression.reach();
+        if reach == 0 {
+            return false;
+        }
+        let mut state = self.state();
+        if more {
+            state
+                .tails
+                .insert(number, buffer[end - reach..end].to_vec());
+            self.changed.notify_all();
+        }
+        let Some(before) = number.checked_sub(1) else {
+            return false;
+        };
+        while state.failed.is_none() {
+            if let Some(tail) = state.tails.remove(&before) {
+                buffer[..reach].copy_from_slice(&tail);
+                return true;
+            }
+            state = self.wait(state);
+        }
+        false
+    }
+
+    /// Of the two who need a piece's bytes the last gives the buffer to another piece.
+    fn give_back(&self, piece: Arc<Piece>) {
+        if let Some(piece) = Arc::into_inner(piece) {
+            self.state().inputs.spare.push(piece.buffer);
+            self.changed.notify_all();
         }
     }
-    drop(told);
+
+    fn finish(self) -> Result<Sealed, C::Error> {
+        let state = self.state.into_inner();
+        if let Some((_, error)) = state.unwrap_or_else(PoisonError::into_inner).failed {
+            return Err(error);
+        }
+        let layout = self.layout.into_inner();
+        let uncompressed = layout.unwrap_or_else(PoisonError::into_inner).length();
+        let unfinished = || unwritten(std::io::Error::other("not all of it was written"));
+        let archive = self.archive.end().ok_or_else(unfinished)?;
+        let (frame, mut out) = self.stream.end().ok_or_else(unfinished)?;
+        frame
+            .end(&mut out)
+            .and_then(|()| out.flush())
+            .map_err(unwritten)?;
+        Ok(Sealed {
+            diff_id: DiffId(Digest::from_hasher(archive.hasher)),
+            uncompressed,
+            contents: archive.contents,
+        })
+    }
 }
 
-fn next(shared: &Shared) -> Option<Job> {
-    let mut queue = shared.lock();
-    loop {
-        if queue.closed {
-            return None;
-        }
-        if let Some(job) = queue.jobs.pop_front() {
-            return Some(job);
-        }
-        queue.idle += 1;
-        queue = shared
-            .changed
-            .wait(queue)
-            .unwrap_or_else(PoisonError::into_inner);
-        queue.idle -= 1;
+impl<W, I, C: Content> Line<W, I, C> {
+    fn state(&self) -> MutexGuard<'_, State<C::Error>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn wait<'g>(&self, state: MutexGuard<'g, State<C::Error>>) -> MutexGuard<'g, State<C::Error>> {
+        let waited = self.changed.wait(state);
+        waited.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// No piece is begun any more. Each before this one is begun already, and its files are read, so the error that is told is the same with any number of threads.
+    fn fail(&self, number: u64, error: C::Error) {
+        let mut state = self.state();
+        if state
+            .failed
+            .as_ref()
+            .is_none_or(|(first, _)| number < *first)
+        {
+            state.failed = Some((number, error));
+        }
+        self.changed.notify_all();
+    }
+}
+
+fn read<C: Content>(
+    part: &Part<C>,
+    buffer: &mut [u8],
+    hand: &mut C::Hand,
+) -> Result<File, C::Error> {
+    let (start, end) = (part.start, part.end);
+    let steady = part.content.read(hand, part.at, &mut buffer[start..end])?;
+    if part.is_whole() {
+        let digest = Sha256::digest(&buffer[start..end]).into();
+        return Ok(File::Whole(Held { digest, steady }));
+    }
+    Ok(File::Part {
+        start,
+        end,
+        steady,
+        last: part.is_last(),
+    })
 }

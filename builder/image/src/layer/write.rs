@@ -1,17 +1,15 @@
 //! Writing a layer: a tar archive in the dialect of format 1, sorted, compressed as it is written. The uncompressed bytes, the compressed ones and each
 //! file's are hashed as they pass.
 
-use std::io::{self, Read, Write};
+use std::io::Write;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
-
-use sha2::{Digest as _, Sha256};
+use std::path::Path;
 
 use super::encode::Compression;
-use super::header::{self, Kind};
-use super::pipeline::Pipeline;
+use super::layout::Layout;
+use super::pipeline;
 use crate::digest::DiffId;
-use crate::error::{Error, Result};
+use crate::error::Error;
 
 /// How a layer is written. The same entries in the same form give the same bytes; the number of workers is not part of that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +17,78 @@ pub struct Form {
     /// Modification time of every entry, in seconds since 1970.
     pub epoch: u64,
     pub compression: Compression,
-    /// Threads that compress, at most; 1 is the caller's own.
+    /// Threads that read and compress, at most; 1 is the caller's own.
     pub workers: NonZeroUsize,
+}
+
+/// One entry of a layer that is to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct LayerEntry<'a, C> {
+    /// From the root, without a slash at the start.
+    pub path: &'a Path,
+    pub item: LayerItem<'a, C>,
+}
+
+/// What it is; owner and time are the same for all.
+#[derive(Clone, Copy, Debug)]
+pub enum LayerItem<'a, C> {
+    Directory {
+        mode: u32,
+    },
+    Symlink {
+        target: &'a Path,
+    },
+    File {
+        mode: u32,
+        /// Bytes.
+        length: u64,
+        content: C,
+    },
+}
+
+/// What a file holds, for whichever thread makes the piece of the archive that it lies in. A large file is read in parts, in any order and at the same time.
+pub trait Content: Copy + Send + Sync {
+    /// What a thread keeps from one file to the next.
+    type Hand: Default;
+    type Error: From<Error> + Send;
+
+    /// Fills `into` with the bytes from `at` on. Whether what they are can be known later without reading them.
+    ///
+    /// # Errors
+    /// The reader's; a file of another length than was said.
+    fn read(&self, hand: &mut Self::Hand, at: u64, into: &mut [u8]) -> Result<bool, Self::Error>;
+}
+
+/// Bytes in memory.
+impl Content for &[u8] {
+    type Hand = ();
+    type Error = Error;
+
+    fn read(&self, (): &mut (), at: u64, into: &mut [u8]) -> Result<bool, Error> {
+        let from = usize::try_from(at).unwrap_or(usize::MAX);
+        let there = self
+            .get(from..)
+            .and_then(|rest| rest.get(..into.len()))
+            .ok_or_else(|| {
+                let wanted = at.saturating_add(into.len() as u64);
+                Error::refused(
+                    "a file of a layer",
+                    format!("has {} bytes and should have {wanted}", self.len()),
+                    "say how long it is",
+                )
+            })?;
+        into.copy_from_slice(there);
+        Ok(true)
+    }
+}
+
+/// What a file was found to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// SHA-256 of the content.
+    pub digest: [u8; 32],
+    /// What [`Content::read`] said of all of it.
+    pub steady: bool,
 }
 
 /// A layer that was written.
@@ -29,150 +97,36 @@ pub struct Sealed {
     pub diff_id: DiffId,
     /// Bytes of the archive.
     pub uncompressed: u64,
-    /// SHA-256 of the content of each file, in their order: taken as it passed, so that nobody reads a file twice.
-    pub contents: Vec<[u8; 32]>,
+    /// Of each file, in their order: taken as it passed, so that nobody reads a file twice.
+    pub contents: Vec<Held>,
 }
 
 /// Writes one layer to `out`. Entries come in the order of their paths.
-pub struct LayerWriter<W: Write> {
-    out: Pipeline<W>,
-    epoch: u64,
-    last: PathBuf,
+///
+/// # Errors
+/// An entry out of order, what [`Content::read`] says, the writer's. Of several the first in the archive, whatever the threads.
+pub fn write<'a, W, C>(
+    out: W,
+    form: &Form,
+    entries: impl Iterator<Item = LayerEntry<'a, C>> + Send,
+) -> Result<Sealed, C::Error>
+where
+    W: Write + Send,
+    C: Content,
+{
+    let Form {
+        epoch,
+        compression,
+        workers,
+    } = *form;
+    pipeline::run(out, compression, workers, Layout::of(entries, epoch))
 }
-
-impl<W: Write> std::fmt::Debug for LayerWriter<W> {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("LayerWriter")
-            .field("last", &self.last)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<W: Write> LayerWriter<W> {
-    /// # Errors
-    /// The writer's.
-    pub fn new(out: W, form: &Form) -> Result<Self> {
-        let Form {
-            epoch,
-            compression,
-            workers,
-        } = *form;
-        let out =
-            Pipeline::begin(out, compression, workers).map_err(Error::io(Path::new(SHOWN)))?;
-        Ok(Self {
-            out,
-            epoch,
-            last: PathBuf::new(),
-        })
-    }
-
-    /// # Errors
-    /// An entry out of order, or the writer's.
-    pub fn directory(&mut self, path: impl AsRef<Path>, mode: u32) -> Result<()> {
-        self.header(path.as_ref(), Kind::Directory, mode)
-    }
-
-    /// `content` is read until it has given `length` bytes; where it is asked for one more than it has left, it may say that there is more than
-    /// was planned.
-    ///
-    /// # Errors
-    /// An entry out of order, content that is not `length` bytes, or the reader's or writer's.
-    pub fn file(
-        &mut self,
-        path: impl AsRef<Path>,
-        mode: u32,
-        length: u64,
-        mut content: impl Read,
-    ) -> Result<()> {
-        let path = path.as_ref();
-        self.header(path, Kind::File(length), mode)?;
-        let wrong = |problem: String| {
-            let fix = "build again when nothing writes to it";
-            Err(Error::refused(path.display(), problem, fix))
-        };
-        let mut own = self.out.file(length).map(|file| (file, Sha256::new()));
-        let mut left = length;
-        while left > 0 {
-            let room = self.out.room();
-            let asked = usize::try_from(left)
-                .unwrap_or(usize::MAX)
-                .saturating_add(1)
-                .min(room.len());
-            let room = &mut room[..asked];
-            let count = match content.read(room) {
-                Ok(count) => count,
-                Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
-                Err(err) => return Err(Error::io(path)(err)),
-            };
-            if count == 0 {
-                return wrong(format!("ended after {} of {length} bytes", length - left));
-            }
-            if count as u64 > left {
-                return wrong(format!("has more than {length} bytes"));
-            }
-            if let Some((_, hasher)) = &mut own {
-                hasher.update(&room[..count]);
-            }
-            self.out.advance(count).map_err(Error::io(path))?;
-            left -= count as u64;
-        }
-        let over = usize::try_from(length % header::BLOCK as u64).unwrap_or(0);
-        if over > 0 {
-            let zeros = &[0; header::BLOCK][over..];
-            self.out.write_all(zeros).map_err(Error::io(path))?;
-        }
-        if let Some((file, hasher)) = own {
-            self.out.digest(file, hasher.finalize().into());
-        }
-        Ok(())
-    }
-
-    /// # Errors
-    /// An entry out of order, or the writer's.
-    pub fn symlink(&mut self, path: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<()> {
-        self.header(path.as_ref(), Kind::Symlink(target.as_ref()), 0o777)
-    }
-
-    /// Ends the archive; `out` has all of it.
-    ///
-    /// # Errors
-    /// The writer's.
-    pub fn finish(mut self) -> Result<Sealed> {
-        let fail = Error::io(Path::new(SHOWN));
-        let sealed = self
-            .out
-            .write_all(&[0; 2 * header::BLOCK])
-            .and_then(|()| self.out.finish())
-            .map_err(fail)?;
-        Ok(Sealed {
-            diff_id: sealed.diff_id,
-            uncompressed: sealed.length,
-            contents: sealed.digests,
-        })
-    }
-
-    fn header(&mut self, path: &Path, kind: Kind<'_>, mode: u32) -> Result<()> {
-        if path <= self.last.as_path() && !self.last.as_os_str().is_empty() {
-            let problem = format!("comes after {}", self.last.display());
-            return Err(Error::refused(
-                path.display(),
-                problem,
-                "write a layer's entries in the order of their paths",
-            ));
-        }
-        path.clone_into(&mut self.last);
-        self.out
-            .write_all(&header::entry(path, kind, mode, self.epoch))
-            .map_err(Error::io(path))
-    }
-}
-
-/// The layer in messages that are about no entry.
-const SHOWN: &str = "layer";
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::io::{self, Read as _};
+    use std::path::PathBuf;
 
     use proptest::prelude::*;
 
@@ -187,17 +141,38 @@ mod tests {
         }
     }
 
+    fn file<C>(path: &Path, length: usize, content: C) -> LayerEntry<'_, C> {
+        let item = LayerItem::File {
+            mode: 0o444,
+            length: length as u64,
+            content,
+        };
+        LayerEntry { path, item }
+    }
+
+    fn of<'a>(path: &'a str, content: &'a str) -> LayerEntry<'a, &'a [u8]> {
+        file(path.as_ref(), content.len(), content.as_bytes())
+    }
+
     fn sample(epoch: u64) -> (Vec<u8>, DiffId) {
         let mut bytes = Vec::new();
-        let mut layer = LayerWriter::new(&mut bytes, &form(epoch)).unwrap();
-        layer.directory("a", 0o555).unwrap();
-        layer.file("a/b", 0o444, 5, &b"hello"[..]).unwrap();
-        layer.symlink("a/c", "b").unwrap();
-        layer
-            .file(format!("a/{}", "long".repeat(60)), 0o444, 0, &b""[..])
-            .unwrap();
-        let diff = layer.finish().unwrap().diff_id;
-        (bytes, diff)
+        let long = format!("a/{}", "long".repeat(60));
+        let directory = LayerItem::Directory { mode: 0o555 };
+        let link = LayerItem::Symlink {
+            target: "b".as_ref(),
+        };
+        let as_is = |path: &'static str, item| LayerEntry {
+            path: path.as_ref(),
+            item,
+        };
+        let entries = [
+            as_is("a", directory),
+            of("a/b", "hello"),
+            as_is("a/c", link),
+            of(&long, ""),
+        ];
+        let sealed = write(&mut bytes, &form(epoch), entries.into_iter()).unwrap();
+        (bytes, sealed.diff_id)
     }
 
     #[test]
@@ -224,54 +199,50 @@ mod tests {
 
     #[test]
     fn an_entry_out_of_order_or_of_another_length_is_refused() {
-        let mut layer = LayerWriter::new(Vec::new(), &form(0)).unwrap();
-        layer.file("b", 0o444, 0, &b""[..]).unwrap();
-        assert!(
-            layer
-                .file("a", 0o444, 0, &b""[..])
-                .unwrap_err()
-                .to_string()
-                .contains("comes after b")
-        );
-        assert!(
-            layer
-                .file("c", 0o444, 3, &b"xy"[..])
-                .unwrap_err()
-                .to_string()
-                .contains("ended after 2 of 3 bytes")
-        );
+        let short = file("c".as_ref(), 3, &b"xy"[..]);
+        for (entries, want) in [
+            (vec![of("b", ""), of("a", "")], "comes after b"),
+            (vec![of("b", ""), short], "has 2 bytes and should have 3"),
+        ] {
+            let told = write(Vec::new(), &form(0), entries.into_iter()).unwrap_err();
+            assert!(told.to_string().contains(want), "{told}");
+        }
     }
 
-    /// About nine pieces of gzip and two of zstd, of which one ends exactly with a file.
+    /// About nine pieces of gzip and two of zstd, of which one ends exactly with a file and one with a header.
     fn large(compression: Compression, workers: usize) -> (Vec<u8>, DiffId) {
         let form = Form {
             epoch: 1,
             compression,
             workers: NonZeroUsize::new(workers).unwrap(),
         };
-        let mut bytes = Vec::new();
-        let mut layer = LayerWriter::new(&mut bytes, &form).unwrap();
-        let mut contents = Vec::new();
         let mut state = 7_u32;
-        for number in 0..40 {
+        let content = |number: usize| -> Vec<u8> {
             let length = match number {
                 0 => compression.piece() - 512,
+                1 => compression.piece() - 1024,
+                2 => 0,
                 _ => 30_000 + 997 * number,
             };
-            let content: Vec<u8> = (0..length)
-                .map(|_| {
-                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                    b'a' + (state.to_le_bytes()[3] >> 4)
-                })
-                .collect();
-            let path = format!("f{number:02}");
-            layer
-                .file(path, 0o444, length as u64, content.as_slice())
-                .unwrap();
-            contents.push(Digest::of(&content).to_bytes());
-        }
-        let sealed = layer.finish().unwrap();
-        assert_eq!(sealed.contents, contents);
+            let mut next = || {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                b'a' + (state.to_le_bytes()[3] >> 4)
+            };
+            (0..length).map(|_| next()).collect()
+        };
+        let contents: Vec<_> = (0..40).map(content).collect();
+        let paths: Vec<_> = (0..40).map(|number| format!("f{number:02}")).collect();
+        let entries = paths
+            .iter()
+            .zip(&contents)
+            .map(|(path, content)| file(path.as_ref(), content.len(), content.as_slice()));
+        let mut bytes = Vec::new();
+        let sealed = write(&mut bytes, &form, entries).unwrap();
+        let held = contents.iter().map(|content| Held {
+            digest: Digest::of(content).to_bytes(),
+            steady: true,
+        });
+        assert_eq!(sealed.contents, held.collect::<Vec<_>>());
         (bytes, sealed.diff_id)
     }
 
@@ -291,9 +262,62 @@ mod tests {
             };
             assert_eq!(DiffId(Digest::of(&plain)), diff);
             for workers in [2, 5, 64] {
-                let same = large(compression, workers) == (bytes.clone(), diff.clone());
-                assert!(same, "{compression:?} with {workers} workers");
+                for _ in 0..3 {
+                    let same = large(compression, workers) == (bytes.clone(), diff.clone());
+                    assert!(same, "{compression:?} with {workers} workers");
+                }
             }
+        }
+    }
+
+    /// Zeros that come late, or not at all.
+    #[derive(Clone, Copy)]
+    struct Slow {
+        /// Microseconds for a part of an even number.
+        even: u64,
+        /// Of the part that is not steady, and of those that cannot be read.
+        shaky: u64,
+        lost: &'static [u64],
+    }
+
+    impl Content for Slow {
+        type Hand = ();
+        type Error = Error;
+
+        fn read(&self, (): &mut (), at: u64, into: &mut [u8]) -> Result<bool, Error> {
+            let part = at.div_ceil(Compression::Gzip.piece() as u64);
+            if part.is_multiple_of(2) {
+                std::thread::sleep(std::time::Duration::from_micros(self.even));
+            }
+            if self.lost.contains(&part) {
+                return Err(Error::refused(part, "is lost", "find it"));
+            }
+            into.fill(0);
+            Ok(part != self.shaky)
+        }
+    }
+
+    #[test]
+    fn a_file_in_parts_is_as_steady_as_the_least_of_them_and_the_first_error_is_told() {
+        let length = 40 * Compression::Gzip.piece();
+        let digest = Digest::of(&vec![0; length]).to_bytes();
+        for workers in [1, 2, 6] {
+            let form = Form {
+                workers: NonZeroUsize::new(workers).unwrap(),
+                ..form(0)
+            };
+            let written = |even, shaky, lost| {
+                let content = Slow { even, shaky, lost };
+                let entries = [file("f".as_ref(), length, content)];
+                write(Vec::new(), &form, entries.into_iter())
+            };
+            for (shaky, steady) in [(0, false), (17, false), (40, false), (41, true)] {
+                let sealed = written(10, shaky, &[]).unwrap();
+                assert_eq!(sealed.contents, [Held { digest, steady }], "{shaky}");
+            }
+            // The later of the two is met first.
+            let told = written(20_000, 99, &[8, 9]).unwrap_err().to_string();
+            assert!(told.starts_with("8: is lost"), "{workers}: {told}");
         }
     }
 
@@ -312,25 +336,19 @@ mod tests {
                 Ok(())
             }
         }
+        let noise: Vec<u8> = (0..500_000_u32)
+            .map(|at| at.wrapping_mul(2_654_435_761).to_le_bytes()[2])
+            .collect();
+        let paths: Vec<_> = (10..60).map(|number| number.to_string()).collect();
         for workers in [1, 4] {
             let form = Form {
                 workers: NonZeroUsize::new(workers).unwrap(),
                 ..form(0)
             };
-            let mut layer = LayerWriter::new(Full(10_000), &form).unwrap();
-            let mut told = None;
-            for number in 10..60 {
-                let noise: Vec<u8> = (0..500_000_u32)
-                    .map(|at| at.wrapping_mul(2_654_435_761).to_le_bytes()[2])
-                    .collect();
-                let file = layer.file(format!("{number}"), 0o444, 500_000, noise.as_slice());
-                if let Err(err) = file {
-                    told = Some(err.to_string());
-                    break;
-                }
-            }
-            let told = told.or_else(|| layer.finish().err().map(|err| err.to_string()));
-            assert!(told.unwrap().contains("no storage space"), "{workers}");
+            let one = |path| file(Path::new(path), noise.len(), noise.as_slice());
+            let entries = paths.iter().map(one);
+            let told = write(Full(10_000), &form, entries).unwrap_err();
+            assert!(told.to_string().contains("no storage space"), "{workers}");
         }
     }
 
@@ -363,18 +381,16 @@ mod tests {
         #[test]
         fn what_is_written_is_what_is_unpacked(entries in entries()) {
             let mut bytes = Vec::new();
-            let mut layer = LayerWriter::new(&mut bytes, &form(7)).unwrap();
-            for (path, content) in &entries {
-                match kind(path) {
-                    b'd' => layer.directory(path, 0o555).unwrap(),
-                    b'l' => layer.symlink(path, Path::new("x").join(path)).unwrap(),
-                    _ => {
-                        let length = content.len() as u64;
-                        layer.file(path, 0o444, length, content.as_slice()).unwrap();
-                    }
-                }
-            }
-            layer.finish().unwrap();
+            let targets: Vec<_> = entries.keys().map(|path| Path::new("x").join(path)).collect();
+            let items = entries.iter().zip(&targets).map(|((path, content), target)| {
+                let item = match kind(path) {
+                    b'd' => LayerItem::Directory { mode: 0o555 },
+                    b'l' => LayerItem::Symlink { target },
+                    _ => return file(path, content.len(), content.as_slice()),
+                };
+                LayerEntry { path, item }
+            });
+            write(&mut bytes, &form(7), items).unwrap();
             let dir = tempfile::tempdir().unwrap();
             let root = std::fs::File::open(dir.path()).unwrap();
             let limits = crate::layer::Limits::default();

@@ -323,6 +323,28 @@ fn damaged_records_and_blobs_that_are_gone_cost_a_build_and_nothing_else() {
 }
 
 #[test]
+fn a_place_for_what_is_kept_that_is_none_costs_time_and_nothing_else() {
+    let bench = Bench::new();
+    let first = bench.built("one", true);
+    for kind in ["layers", "files", "outcomes"] {
+        let place = bench.path("store/cache").join(kind);
+        // What a build file gave is kept only where all that it names is older than the build.
+        if place.exists() {
+            fs::remove_dir_all(&place).unwrap();
+        }
+        fs::write(&place, "x").unwrap();
+        assert_eq!(bench.built("one", true).digest, first.digest, "{kind}");
+        let told = bench.store.gc().unwrap_err().to_string();
+        assert!(
+            told.contains(kind) && told.contains("fix: remove what lies there"),
+            "{told}"
+        );
+        fs::remove_file(&place).unwrap();
+        assert_eq!(bench.built("one", true).digest, first.digest, "{kind}");
+    }
+}
+
+#[test]
 fn a_blob_that_was_changed_is_not_used() {
     let bench = Bench::new();
     let first = bench.built("one", true);

@@ -17,7 +17,7 @@ use airtight_image::{
     Store,
 };
 
-use crate::build::{BuildRequest, BuiltLayer, LayerState};
+use crate::build::{BuildRequest, BuiltLayer, LayerState, Progress};
 use crate::copy::Looked;
 use crate::entries::{Content, Entries, EntryKind};
 use crate::source::Source;
@@ -47,6 +47,7 @@ pub(crate) struct Cache<'a> {
     /// How many were found in `contents`.
     found: usize,
     remote: Remote<'a>,
+    told: fn(&Progress<'_>),
     /// So far.
     layers: Vec<CachedLayer>,
 }
@@ -72,7 +73,16 @@ impl<'a> Cache<'a> {
             read: false,
             found: 0,
             remote: Remote::new(store, &request.remote, request.progress),
+            told: request.progress,
             layers: Vec::new(),
+        }
+    }
+
+    /// What cannot be kept costs later builds their time, and this one nothing.
+    fn hint(&self, kept: airtight_image::Result<()>) {
+        if let Err(error) = kept {
+            let warning = format!("what was made is not kept for later builds: {error}");
+            (self.told)(&Progress::Warning(&warning));
         }
     }
 
@@ -165,7 +175,7 @@ impl<'a> Cache<'a> {
         let Some(record) = self.remote.layer(&key, entries, held, &self.form) else {
             return Ok(None);
         };
-        self.store.put_layer_record(&key, &record)?;
+        self.hint(self.store.put_layer_record(&key, &record));
         Ok(Some((self.cached(key, record), LayerState::Pulled)))
     }
 
@@ -204,7 +214,7 @@ impl<'a> Cache<'a> {
             foreign: false,
         };
         let key = LayerKey { shape, key };
-        self.store.put_layer_record(&key, &record)?;
+        self.hint(self.store.put_layer_record(&key, &record));
         self.layers.push(self.cached(key, record));
         let held: Vec<_> = contents.into_iter().map(Some).collect();
         self.read = true;
@@ -261,7 +271,7 @@ impl<'a> Cache<'a> {
                     of: layer.of.clone(),
                 });
                 let layers = layers.collect();
-                self.store.put_outcome(&self.of, &witness.seen, layers)?;
+                self.hint(self.store.put_outcome(&self.of, &witness.seen, layers));
             }
             None => self.store.forget_outcome(&self.of),
         }
@@ -287,7 +297,7 @@ impl<'a> Cache<'a> {
                 }
             }
         }
-        self.store.put_contents(&self.of, &new)?;
+        self.hint(self.store.put_contents(&self.of, &new));
         Ok(all)
     }
 

@@ -24,7 +24,7 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest as _, Sha256};
 
 use super::gc::Keep;
-use super::{Device, Identity, Store, open_regular};
+use super::{Device, Identity, Store, in_the_way, open_regular};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
@@ -449,7 +449,7 @@ impl Store {
         let directory = self.path(sub);
         let read = match fs::read_dir(&directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-            other => other.map_err(Error::io(&directory))?,
+            other => other.map_err(in_the_way(&directory))?,
         };
         let mut found = Vec::new();
         for entry in read {

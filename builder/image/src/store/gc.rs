@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::trees::Budget;
-use super::{Store, remove_tree, stray};
+use super::{Store, open_regular, remove_tree, stray};
 use crate::descriptor::Descriptor;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
@@ -211,11 +212,9 @@ impl Store {
 
     /// Whether it could be: a sandbox that runs from it holds its lock.
     fn collect_tree(&self, path: &Path) -> Result<bool> {
-        let lock = match File::open(path.join("lock")) {
-            Ok(lock) => lock,
-            Err(error) => return Err(Error::io(&path.join("lock"))(error)),
-        };
-        match lock.try_lock() {
+        // What has no such file is damaged, and nobody can hold it.
+        let lock = open_regular(&path.join("lock")).ok();
+        match lock.as_ref().map_or(Ok(()), File::try_lock) {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => return Ok(false),
             Err(fs::TryLockError::Error(error)) => return Err(Error::io(path)(error)),
@@ -231,7 +230,12 @@ impl Store {
         let mut count = 0;
         for entry in fs::read_dir(&tmp).map_err(Error::io(&tmp))? {
             let path = entry.map_err(Error::io(&tmp))?.path();
-            let held = File::open(&path).and_then(|file| match file.try_lock() {
+            // What is made here is a file or a directory: of anything else nobody is the maker, and nobody waits for it.
+            let opened = File::options()
+                .read(true)
+                .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW)
+                .open(&path);
+            let held = opened.and_then(|file| match file.try_lock() {
                 Ok(()) => Ok(false),
                 Err(fs::TryLockError::WouldBlock) => Ok(true),
                 Err(fs::TryLockError::Error(error)) => Err(error),
@@ -240,9 +244,10 @@ impl Store {
                 Ok(true) => continue,
                 Ok(false) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) if error.raw_os_error() == Some(nix::libc::ELOOP) => {}
                 Err(error) => return Err(Error::io(&path)(error)),
             }
-            let removed = if path.is_dir() {
+            let removed = if fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
                 remove_tree(&path)
             } else {
                 fs::remove_file(&path)

@@ -29,7 +29,7 @@ mod trees;
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -70,15 +70,15 @@ impl Store {
         };
         // Before anything is made in it, and after, when it may have been made by somebody else meanwhile.
         let there = store.check()?;
-        // One look where the store is there, as at every launch.
-        if !store.path("blobs/sha256").is_dir() {
-            for sub in ["refs", "layers/sha256", "tmp", "cache", "blobs/sha256"] {
-                let path = store.path(sub);
+        for sub in ["refs", "layers/sha256", "tmp", "cache", "blobs/sha256"] {
+            let path = store.path(sub);
+            // One look at each where it is there, as at every launch.
+            if !path.is_dir() {
                 DirBuilder::new()
                     .recursive(true)
                     .mode(0o700)
                     .create(&path)
-                    .map_err(Error::io(&path))?;
+                    .map_err(in_the_way(&path))?;
             }
         }
         if !there {
@@ -166,9 +166,12 @@ impl Store {
         File::options()
             .create(true)
             .truncate(false)
+            .read(true)
             .write(true)
+            .custom_flags(nix::libc::O_NONBLOCK)
             .open(&path)
-            .map_err(Error::io(&path))
+            .and_then(regular)
+            .map_err(in_the_way(&path))
     }
 
     /// A directory under `tmp` that is removed with the value, or by gc when its maker was killed.
@@ -231,6 +234,26 @@ fn open_up(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Of a file or directory of the store that is not what it should be: what lies in its place has to go first.
+fn in_the_way(path: &Path) -> impl FnOnce(io::Error) -> Error {
+    move |error| {
+        let taken = [
+            io::ErrorKind::AlreadyExists,
+            io::ErrorKind::NotADirectory,
+            io::ErrorKind::IsADirectory,
+            io::ErrorKind::InvalidInput,
+        ];
+        if !taken.contains(&error.kind()) {
+            return Error::io(path)(error);
+        }
+        Error::refused(
+            path.display(),
+            format!("cannot be used, something else lies there: {error}"),
+            "remove what lies there, or name another store with --store or AIRTIGHT_STORE",
+        )
+    }
+}
+
 /// Said of what lies in the store and is not the store's. It is nobody's business to remove it but its owner's.
 fn stray(path: &Path) -> String {
     format!("{}: is not airtight's\n  fix: remove it", path.display())
@@ -238,7 +261,6 @@ fn stray(path: &Path) -> String {
 
 /// A file to read from. What is none is refused without waiting on it: a fifo never answers and a device never ends.
 pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt as _;
     let file = File::options()
         .read(true)
         .custom_flags(nix::libc::O_NONBLOCK)
@@ -267,6 +289,54 @@ pub(crate) fn sync_directory(directory: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn fifo(path: &Path) {
+        let mode = nix::sys::stat::Mode::from_bits_truncate(0o600);
+        nix::unistd::mkfifo(path, mode).unwrap();
+    }
+
+    #[test]
+    fn directories_that_are_gone_are_made_anew_and_what_is_in_their_place_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("store");
+        Store::open(&root).unwrap();
+        for sub in ["refs", "layers", "tmp", "cache", "blobs"] {
+            let place = root.join(sub);
+            fs::remove_dir_all(&place).unwrap();
+            let store = Store::open(&root).unwrap();
+            assert_eq!(store.gc().unwrap(), GcReport::default(), "{sub}");
+            fs::remove_dir_all(&place).unwrap();
+            fs::write(&place, "x").unwrap();
+            let told = Store::open(&root).unwrap_err().to_string();
+            assert!(told.contains("fix: remove what lies there"), "{told}");
+            fs::remove_file(&place).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_in_the_place_of_a_file_is_waited_for_by_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("store");
+        let store = Store::open(&root).unwrap();
+        fifo(&root.join("lock"));
+        let told = store.gc().unwrap_err().to_string();
+        assert!(told.contains("fix: remove what lies there"), "{told}");
+        fs::remove_file(root.join("lock")).unwrap();
+        fs::create_dir(dir.path().join("others")).unwrap();
+        fifo(&root.join("tmp/fifo"));
+        for (name, to) in [
+            ("loop", root.join("tmp/loop")),
+            ("link", dir.path().join("others")),
+        ] {
+            std::os::unix::fs::symlink(to, root.join("tmp").join(name)).unwrap();
+        }
+        let tree = root.join("layers/sha256").join("0".repeat(64));
+        fs::create_dir(&tree).unwrap();
+        fifo(&tree.join("lock"));
+        let report = store.gc().unwrap();
+        assert_eq!((report.temporaries, report.layers), (3, 1));
+        assert!(dir.path().join("others").is_dir());
+    }
 
     #[test]
     fn the_store_is_where_the_caller_says_or_where_the_user_keeps_data() {

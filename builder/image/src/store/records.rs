@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::blob::is_whole;
 use super::gc::Keep;
-use super::{Store, line, open_regular, sync_directory};
+use super::{Store, in_the_way, line, open_regular, sync_directory};
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
 
@@ -273,7 +273,7 @@ fn used(path: &Path) {
 fn list(directory: &Path) -> Result<Vec<PathBuf>> {
     let read = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.map_err(Error::io(directory))?,
+        other => other.map_err(in_the_way(directory))?,
     };
     read.map(|entry| entry.map(|entry| entry.path()))
         .collect::<io::Result<_>>()

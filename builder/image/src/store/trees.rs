@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use airtight_sys::open::is_opaque;
 use sha2::{Digest as _, Sha256};
 
-use super::{Store, sync_directory};
+use super::{Store, open_regular, sync_directory};
 use crate::descriptor::Descriptor;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
@@ -104,7 +104,16 @@ impl Store {
         let mut locks = Vec::with_capacity(image.layers().len());
         for (_, diff) in image.layers() {
             let path = self.tree_home(diff).join("lock");
-            let lock = File::open(&path).map_err(Error::io(&path))?;
+            let lock = open_regular(&path).map_err(|error| {
+                Error::refused(
+                    path.display(),
+                    format!("is of a layer that was unpacked, and damaged: {error}"),
+                    format!(
+                        "remove {}, and the layer is unpacked again",
+                        self.tree_home(diff).display()
+                    ),
+                )
+            })?;
             lock.lock_shared().map_err(Error::io(&path))?;
             // gc may have taken the tree between the look and the lock.
             if !path.exists() {

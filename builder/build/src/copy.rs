@@ -1,5 +1,6 @@
 //! `copy`: sources of this host become entries. What an immutable layer cannot hold is refused by name.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -188,7 +189,7 @@ impl Walk<'_> {
                 open.pop();
                 continue;
             };
-            let (shown, to) = (shown.join(&name), to.child(&name));
+            let (shown, to) = (child(shown, &name), to.child(&name));
             if kind == ItemKind::Directory {
                 // They were sorted so: what lies in it is the next.
                 next = listings.next();
@@ -241,6 +242,18 @@ impl Walk<'_> {
     fn unreadable(&self, path: &Path, err: &io::Error) -> Problem {
         unreadable(&self.source_key(), path, err)
     }
+}
+
+/// As [`Path::join`] with one name, which it would take apart.
+fn child(path: &Path, name: &OsStr) -> PathBuf {
+    let path = path.as_os_str();
+    let mut all = OsString::with_capacity(path.len() + 1 + name.len());
+    all.push(path);
+    if !path.is_empty() && !path.as_encoded_bytes().ends_with(b"/") {
+        all.push("/");
+    }
+    all.push(name);
+    all.into()
 }
 
 /// Without a slash at its end where `below` is empty.

@@ -1,7 +1,7 @@
 //! The plan of a layer: what will lie where, and why. Sorted; every entry knows its origin. Nothing is read here but,
 //! where two sources claim one path, the two.
 
-use std::collections::btree_map::{BTreeMap, Entry as Slot};
+use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,18 +48,44 @@ pub(crate) enum Content {
 /// A layer's entries by path; parents come before what lies in them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Entries {
-    by_path: BTreeMap<ImagePath, Entry>,
+    /// Those that came in their order: nearly all, since a tree is added in it, and then each costs one comparison.
+    sorted: Vec<(ImagePath, Entry)>,
+    /// The others, each before the last of those.
+    late: BTreeMap<ImagePath, Entry>,
     /// Of all files.
     bytes: u64,
 }
 
 impl Entries {
     pub(crate) fn get(&self, path: &ImagePath) -> Option<&Entry> {
-        self.by_path.get(path)
+        match self.find(path) {
+            Place::After => None,
+            Place::At(at) => self.sorted.get(at).map(|(_, entry)| entry),
+            Place::Among => self.late.get(path),
+        }
+    }
+
+    fn find(&self, path: &ImagePath) -> Place {
+        match self.sorted.last() {
+            Some((last, _)) if path <= last => {}
+            Some(_) | None => return Place::After,
+        }
+        let at = self.sorted.binary_search_by(|(known, _)| known.cmp(path));
+        at.map_or(Place::Among, Place::At)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&ImagePath, &Entry)> {
-        self.by_path.iter()
+        let mut sorted = self
+            .sorted
+            .iter()
+            .map(|(path, entry)| (path, entry))
+            .peekable();
+        let mut late = self.late.iter().peekable();
+        std::iter::from_fn(move || match (sorted.peek(), late.peek()) {
+            (Some((one, _)), Some((other, _))) if other < one => late.next(),
+            (Some(_), _) => sorted.next(),
+            (None, _) => late.next(),
+        })
     }
 
     /// Of all files' contents.
@@ -68,42 +94,58 @@ impl Entries {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.by_path.len()
+        self.sorted.len() + self.late.len()
     }
 
     /// Adds one entry whose directory is already there. The same thing twice is no fault; two things at one path are.
     pub(crate) fn insert(&mut self, path: ImagePath, entry: Entry) -> Result<(), Problem> {
-        let entries = self.by_path.len() as u64;
-        match self.by_path.entry(path) {
-            Slot::Vacant(slot) => {
-                let bytes = self.bytes.saturating_add(length(&entry.kind));
-                check(slot.key(), &entry, entries + 1, bytes)?;
-                self.bytes = bytes;
-                slot.insert(entry);
-                Ok(())
-            }
-            Slot::Occupied(mut slot) => {
-                let (old, path) = (slot.get(), slot.key());
-                match same(&old.kind, &entry.kind) {
-                    Ok(true) => {
-                        // A directory that was only on the way is asked for itself by now.
-                        if matches!(old.origin.reason, Reason::LeadsTo { .. }) {
-                            slot.get_mut().origin = entry.origin;
-                        }
-                        Ok(())
-                    }
-                    Ok(false) => Err(conflict(path, old, &entry)),
-                    Err(err) => Err(Problem::new(
-                        entry.origin.key.as_ref(),
-                        format!(
-                            "{path} has two sources, {} and {}, which cannot be compared: {err}",
-                            old.origin, entry.origin
-                        ),
-                        "make both readable, or take one out",
-                    )),
-                }
-            }
+        let place = self.find(&path);
+        let there = match place {
+            Place::After => None,
+            Place::At(at) => self.sorted.get_mut(at).map(|(_, there)| there),
+            Place::Among => self.late.get_mut(&path),
+        };
+        if let Some(there) = there {
+            return again(&path, there, entry);
         }
+        let bytes = self.bytes.saturating_add(length(&entry.kind));
+        check(&path, &entry, self.len() as u64 + 1, bytes)?;
+        self.bytes = bytes;
+        if matches!(place, Place::After) {
+            self.sorted.push((path, entry));
+        } else {
+            self.late.insert(path, entry);
+        }
+        Ok(())
+    }
+}
+
+/// Where a path is, or would be, among those that came in their order.
+enum Place {
+    After,
+    At(usize),
+    Among,
+}
+
+/// A second entry at one path.
+fn again(path: &ImagePath, there: &mut Entry, entry: Entry) -> Result<(), Problem> {
+    match same(&there.kind, &entry.kind) {
+        Ok(true) => {
+            // A directory that was only on the way is asked for itself by now.
+            if matches!(there.origin.reason, Reason::LeadsTo { .. }) {
+                there.origin = entry.origin;
+            }
+            Ok(())
+        }
+        Ok(false) => Err(conflict(path, there, &entry)),
+        Err(err) => Err(Problem::new(
+            entry.origin.key.as_ref(),
+            format!(
+                "{path} has two sources, {} and {}, which cannot be compared: {err}",
+                there.origin, entry.origin
+            ),
+            "make both readable, or take one out",
+        )),
     }
 }
 

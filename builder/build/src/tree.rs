@@ -94,7 +94,7 @@ impl Tree {
         self.current.insert(place, Entry { kind, origin })
     }
 
-    /// Where `path` is in the image; what leads there is made, and of a directory it itself.
+    /// Where `path` is in the image, for whom puts it there; what leads there is made.
     fn place(
         &mut self,
         path: &ImagePath,
@@ -121,10 +121,15 @@ impl Tree {
                 below
             }
         };
-        if *kind == EntryKind::Directory {
-            // `/lib` may be a link that an earlier layer or the base made; a directory here would hide what it leads to.
+        if *kind != EntryKind::Directory {
+            return Ok(place);
+        }
+        // `/lib` may be a link that an earlier layer or the base made; a directory here would hide what it leads to.
+        if !matches!(self.lookup(&place), Node::Absent | Node::Directory) {
             return self.directory(&place, origin, None);
         }
+        // What leads there was resolved, so nothing is walked again. It is put there next.
+        self.resolved.insert(place.clone(), place.clone());
         Ok(place)
     }
 

@@ -176,9 +176,11 @@ pub fn build(request: &BuildRequest, store: &Store) -> Result<Built, BuildError>
             built
                 .iter()
                 .for_each(|layer| (request.progress)(&Progress::Layer(layer)));
-            return publish(request, &spec, store, (image, built, true), || {
+            let built = publish(request, &spec, store, (image, built, true), || {
                 cache.keep_all()
             });
+            aside(looked);
+            return built;
         }
         cache.forget();
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use airtight_image::Identity;
-use airtight_image::source::{Item, ItemKind, ListError};
+use airtight_image::source::{ItemKind, ListError};
 
 use crate::entries::{Content, EntryKind, Origin};
 use crate::error::Problem;
@@ -170,7 +170,7 @@ impl Walk<'_> {
         let mut open = Vec::new();
         let mut next = listings.next();
         loop {
-            if let Some(Listing { below, items }) = next.take() {
+            if let Some(Listing { below, items, .. }) = next.take() {
                 let shown = join(shown, &below);
                 let items = items.map_err(|ListError { name, error }| {
                     let named = name.map_or_else(|| shown.clone(), |name| shown.join(name));
@@ -180,23 +180,23 @@ impl Walk<'_> {
                     .iter()
                     .fold(self.asked.to.clone(), |to, name| to.child(name));
                 let beneath = self.root.beneath(join(way, &below), join(named, &below));
-                open.push((beneath, shown, place, items.into_iter()));
+                open.push((beneath, shown, place, items, 0));
             }
-            let Some((beneath, shown, to, items)) = open.last_mut() else {
+            let Some((beneath, shown, to, items, at)) = open.last_mut() else {
                 return Ok(());
             };
-            let Some(Item { name, kind }) = items.next() else {
+            let Some((name, kind)) = items.get(*at) else {
                 open.pop();
                 continue;
             };
-            let (shown, to) = (child(shown, &name), to.child(&name));
-            if kind == ItemKind::Directory {
+            *at += 1;
+            let (shown, to) = (child(shown, name), to.child(name));
+            if *kind == ItemKind::Directory {
                 // They were sorted so: what lies in it is the next.
                 next = listings.next();
             }
-            let beneath = beneath.clone();
-            let source = move |identity| beneath.source(name, identity);
-            self.entry(kind, source, &shown, &to)?;
+            let source = |identity| beneath.source(name.to_owned(), identity);
+            self.entry(kind.clone(), source, &shown, &to)?;
         }
     }
 

@@ -297,6 +297,32 @@ mod tests {
     }
 
     #[test]
+    fn entries_are_in_their_order_whatever_the_order_in_which_they_came() {
+        let names = ["/a", "/a/b", "/a-", "/a0", "/b", "/c", "/c/d", "/c/e"];
+        for step in [1, 3, 5, 7] {
+            let mut entries = Entries::default();
+            for at in 0..names.len() {
+                let name = names[at * step % names.len()];
+                let path = ImagePath::parse(name).unwrap();
+                assert!(entries.get(&path).is_none(), "{name}");
+                entries
+                    .insert(path.clone(), file(name, name, false))
+                    .unwrap();
+                assert_eq!(entries.get(&path).unwrap().origin.key.as_ref(), name);
+                // Once more, and another there.
+                entries
+                    .insert(path.clone(), file(name, "again", false))
+                    .unwrap();
+                let told = entries.insert(path, file("other", "k", false)).unwrap_err();
+                assert_eq!(told.key, "k");
+            }
+            let found: Vec<_> = entries.iter().map(|(path, _)| path.to_string()).collect();
+            assert_eq!(found, names);
+            assert_eq!((entries.len(), entries.bytes()), (8, 24));
+        }
+    }
+
+    #[test]
     fn what_no_launch_would_unpack_is_not_planned() {
         let long = |length: u64| {
             let mut entry = file("", "a", false);

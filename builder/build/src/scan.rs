@@ -5,8 +5,9 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use airtight_image::source::{Item, ItemKind, ListError};
+use airtight_image::source::{ItemKind, Items, ListError, Names};
 
+use crate::cache::listed;
 use crate::glob::Pattern;
 use crate::source::Root;
 
@@ -19,7 +20,9 @@ const MAX_THREADS: usize = 8;
 pub(crate) struct Listing {
     /// From where the scan began; empty there.
     pub(crate) below: PathBuf,
-    pub(crate) items: Result<Vec<Item>, ListError>,
+    pub(crate) items: Result<Items, ListError>,
+    /// Of all that, for the witness: taken by the thread that listed it.
+    pub(crate) seen: [u8; 32],
 }
 
 /// All directories at `way` and below, without what a pattern names, in an order that does not depend on threads: as they come where each directory's names are
@@ -32,6 +35,7 @@ pub(crate) fn scan(root: &Root, way: &Path, exclude: &[Pattern]) -> Vec<Listing>
         state: Mutex::new(State {
             waiting: vec![PathBuf::new()],
             working: 0,
+            idle: 0,
             listings: Vec::new(),
         }),
         changed: Condvar::new(),
@@ -71,6 +75,8 @@ struct State {
     waiting: Vec<PathBuf>,
     /// Threads that list a directory, and may find others.
     working: usize,
+    /// Threads that wait.
+    idle: usize,
     listings: Vec<Listing>,
 }
 
@@ -81,16 +87,18 @@ impl Scan<'_> {
 
     /// Until it is done or a second thread is worth it.
     fn alone(&self) {
+        let mut names = Names::default();
         let mut state = self.state();
         while state.waiting.len() < WORTH_A_THREAD
             && let Some(below) = state.waiting.pop()
         {
-            let listing = self.list(below);
+            let listing = self.list(below, &mut names);
             state.add(listing);
         }
     }
 
     fn together(&self) {
+        let mut names = Names::default();
         let mut state = self.state();
         loop {
             let Some(below) = state.waiting.pop() else {
@@ -98,39 +106,52 @@ impl Scan<'_> {
                     self.changed.notify_all();
                     return;
                 }
+                state.idle += 1;
                 state = self
                     .changed
                     .wait(state)
                     .unwrap_or_else(PoisonError::into_inner);
+                state.idle -= 1;
                 continue;
             };
             state.working += 1;
             drop(state);
-            let listing = self.list(below);
+            let listing = self.list(below, &mut names);
             state = self.state();
             state.working -= 1;
-            state.add(listing);
-            self.changed.notify_all();
+            let more = state.add(listing);
+            // This thread takes one itself.
+            if more > 1 && state.idle > 0 {
+                self.changed.notify_all();
+            }
         }
     }
 
-    fn list(&self, below: PathBuf) -> Listing {
+    fn list(&self, below: PathBuf, names: &mut Names) -> Listing {
         let wanted = |name: &OsStr| {
             let named = |pattern: &Pattern| pattern.matches(&below.join(name));
             !self.exclude.iter().any(named)
         };
-        let items = self.root.list(&self.way.join(&below), wanted);
-        Listing { below, items }
+        let items = self.root.list(&self.way.join(&below), names, wanted);
+        let seen = match &items {
+            Ok(items) => listed(&below, items),
+            Err(_) => [0; 32],
+        };
+        Listing { below, items, seen }
     }
 }
 
 impl State {
-    fn add(&mut self, listing: Listing) {
-        let items = listing.items.as_deref().unwrap_or_default();
-        let directories = items.iter().filter(|item| item.kind == ItemKind::Directory);
-        self.waiting
-            .extend(directories.map(|item| listing.below.join(&item.name)));
+    /// How many directories that waits for are in it.
+    fn add(&mut self, listing: Listing) -> usize {
+        let before = self.waiting.len();
+        for (name, kind) in listing.items.iter().flat_map(Items::iter) {
+            if *kind == ItemKind::Directory {
+                self.waiting.push(listing.below.join(name));
+            }
+        }
         self.listings.push(listing);
+        self.waiting.len() - before
     }
 }
 
@@ -163,8 +184,12 @@ mod tests {
         assert_eq!(found, want);
         for listing in listings {
             let items = listing.items.unwrap();
-            assert!(items.is_sorted_by(|one, other| one.name < other.name));
-            let files = items.iter().filter(|item| item.name == "f");
+            assert!(
+                items
+                    .iter()
+                    .is_sorted_by(|(one, _), (other, _)| one < other)
+            );
+            let files = items.iter().filter(|(name, _)| *name == "f");
             assert_eq!(
                 files.count(),
                 usize::from(listing.below.ends_with("a") || listing.below.ends_with("c"))

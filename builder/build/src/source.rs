@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use airtight_image::Identity;
 use airtight_image::source::{
-    Item, ItemKind, ListError, kind_beneath, list_beneath, look_beneath, read_beneath,
+    ItemKind, Items, ListError, Names, kind_beneath, list_beneath, look_beneath, read_beneath,
 };
 
 /// A regular file, as it was when the plan was made.
@@ -199,9 +199,10 @@ impl Root {
     pub(crate) fn list(
         &self,
         way: &Path,
+        names: &mut Names,
         wanted: impl Fn(&OsStr) -> bool,
-    ) -> Result<Vec<Item>, ListError> {
-        list_beneath(&self.at, way, wanted)
+    ) -> Result<Items, ListError> {
+        list_beneath(&self.at, way, names, wanted)
     }
 
     /// The file at the end of `way`, which `path` names and which was `identity` when it was looked at.

@@ -1,27 +1,55 @@
 //! What a build is made from: files of a directory that somebody else may be changing meanwhile. They are named below a descriptor, and no link is
 //! followed on the way, so a link that is put there after a look leads nowhere.
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use airtight_sys::names::NameType;
 use airtight_sys::open::open_beneath;
-use nix::dir::{Dir, Type};
+use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, readlinkat};
 use nix::sys::stat::{FileStat, SFlag, fstat, fstatat};
 
 use crate::store::Identity;
 
-/// One name in a directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Item {
-    pub name: OsString,
-    pub kind: ItemKind,
+pub use airtight_sys::names::Names;
+
+/// What lies in a directory, sorted by name. All names are in one place: of a tree of many thousand files each by itself would be most of the work.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Items {
+    names: Vec<u8>,
+    /// Each with where its name begins and ends.
+    items: Vec<(u32, u32, ItemKind)>,
 }
 
-/// What it names; a link is the link itself.
+impl Items {
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// The one at that place.
+    #[must_use]
+    pub fn get(&self, at: usize) -> Option<(&OsStr, &ItemKind)> {
+        let (start, end, kind) = self.items.get(at)?;
+        let name = self.names.get(*start as usize..*end as usize)?;
+        Some((OsStr::from_bytes(name), kind))
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&OsStr, &ItemKind)> {
+        (0..self.len()).filter_map(|at| self.get(at))
+    }
+}
+
+/// What a name is; a link is the link itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ItemKind {
     Directory,
@@ -56,47 +84,53 @@ pub fn kind_beneath(root: &File, path: &Path) -> io::Result<ItemKind> {
 pub fn list_beneath(
     root: &File,
     path: &Path,
+    names: &mut Names,
     wanted: impl Fn(&OsStr) -> bool,
-) -> Result<Vec<Item>, ListError> {
+) -> Result<Items, ListError> {
     let whole = |error: io::Error| ListError { name: None, error };
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NONBLOCK;
     let held = open(root, path, flags).map_err(whole)?;
-    let mut held = Dir::from_fd(held.into()).map_err(|errno| whole(errno.into()))?;
-    let mut names = Vec::new();
-    for entry in held.iter() {
-        let entry = entry.map_err(|errno| whole(errno.into()))?;
-        let name = entry.file_name();
-        if !matches!(name.to_bytes(), b"." | b"..") && wanted(OsStr::from_bytes(name.to_bytes())) {
-            names.push((name.to_owned(), entry.file_type()));
+    // With the zero at each one's end.
+    let (mut all, mut found) = (Vec::with_capacity(512), Vec::with_capacity(32));
+    let listed = names.each(&held, |name, kind| {
+        if wanted(OsStr::from_bytes(name.to_bytes())) {
+            let start = all.len();
+            all.extend_from_slice(name.to_bytes_with_nul());
+            found.push((start, all.len() - 1, kind));
         }
-    }
-    names.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-    let item = |(name, kind): (CString, Option<Type>)| {
-        let found = look(&held, &name, kind);
-        let name = OsString::from_vec(name.into_bytes());
-        match found {
-            Ok(kind) => Ok(Item { name, kind }),
-            Err(errno) => Err(ListError {
-                name: Some(name),
+    });
+    listed.map_err(|error| whole(error.errno.into()))?;
+    // Four thousand million bytes of names.
+    u32::try_from(all.len()).map_err(|_| whole(io::ErrorKind::FileTooLarge.into()))?;
+    found.sort_unstable_by(|(one, end, _), (other, ends, _)| {
+        all[*one..*end].cmp(&all[*other..*ends])
+    });
+    let item = |(start, end, kind): (usize, usize, NameType)| {
+        let name = all.get(start..=end).unwrap_or_default();
+        // None is that far.
+        let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        let look = CStr::from_bytes_with_nul(name)
+            .map_err(|_| Errno::EINVAL)
+            .and_then(|name| look(&held, name, kind));
+        look.map(|kind| (place(start), place(end), kind))
+            .map_err(|errno| ListError {
+                name: Some(OsStr::from_bytes(&name[..end - start]).to_owned()),
                 error: errno.into(),
-            }),
-        }
+            })
     };
-    names.into_iter().map(item).collect()
+    let items = found.into_iter().map(item).collect::<Result<_, _>>()?;
+    Ok(Items { names: all, items })
 }
 
-fn look(held: &Dir, name: &CString, kind: Option<Type>) -> nix::Result<ItemKind> {
-    let link = || readlinkat(held, name.as_c_str()).map(|target| ItemKind::Symlink(target.into()));
+fn look(held: &File, name: &CStr, kind: NameType) -> nix::Result<ItemKind> {
+    let link = || readlinkat(held, name).map(|target| ItemKind::Symlink(target.into()));
     match kind {
-        Some(Type::Directory) => return Ok(ItemKind::Directory),
-        Some(Type::Symlink) => return link(),
-        Some(
-            Type::File | Type::Fifo | Type::Socket | Type::BlockDevice | Type::CharacterDevice,
-        )
-        | None => {}
+        NameType::Directory => return Ok(ItemKind::Directory),
+        NameType::Symlink => return link(),
+        NameType::Other => {}
     }
     // What it is now, whatever it was when it was listed.
-    let stat = fstatat(held, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+    let stat = fstatat(held, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
     if stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFLNK.bits() {
         return link();
     }

@@ -17,6 +17,7 @@ pub mod facts;
 pub mod landlock;
 pub mod lock;
 pub mod mount;
+pub mod names;
 pub mod namespace;
 pub mod netlink;
 pub mod open;

@@ -25,7 +25,7 @@ use crate::write::{WriteError, Written, write_layer};
 
 use remote::Remote;
 pub use remote::RemoteCache;
-pub(crate) use witness::{Asked, Witness};
+pub(crate) use witness::{Asked, Witness, listed};
 
 /// What one build knows of files and layers from earlier ones, and leaves to later ones.
 pub(crate) struct Cache<'a> {

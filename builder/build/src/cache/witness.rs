@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use airtight_image::layer::{FORMAT, Form};
 use airtight_image::registry::Platform;
-use airtight_image::source::{Item, ItemKind};
+use airtight_image::source::{ItemKind, Items};
 use airtight_image::{Device, Digest, DigestOf, Identity};
 
 use crate::copy::Looked;
@@ -19,7 +19,7 @@ use crate::generator::Generator;
 use crate::spec::BuildSpec;
 
 /// Another one for each change of what is digested here.
-const VERSION: &[u8] = b"airtight outcome 1\n";
+const VERSION: &[u8] = b"airtight outcome 2\n";
 
 /// What was seen.
 pub(crate) struct Witness {
@@ -53,20 +53,19 @@ pub(super) fn witness(
         compression,
         workers: _,
     } = form;
-    let mut of = DigestOf::default();
-    of.add(VERSION);
+    let mut bytes = VERSION.to_vec();
     // Another program may plan otherwise.
-    identity(
-        &mut of,
-        &Identity::of(&Path::new("/proc/self/exe").metadata().ok()?),
-    );
-    of.add(&FORMAT.to_le_bytes());
-    of.add(&epoch.to_le_bytes());
-    of.add(&[compression.number()]);
-    text(&mut of, asked.platform.to_string().as_bytes());
+    let program = Path::new("/proc/self/exe").metadata().ok()?;
+    identity(&mut bytes, &Identity::of(&program));
+    bytes.extend_from_slice(&FORMAT.to_le_bytes());
+    bytes.extend_from_slice(&epoch.to_le_bytes());
+    bytes.push(compression.number());
+    text(&mut bytes, asked.platform.to_string().as_bytes());
     let base = asked.base.map(ToString::to_string).unwrap_or_default();
-    text(&mut of, base.as_bytes());
-    text(&mut of, asked.text.as_bytes());
+    text(&mut bytes, base.as_bytes());
+    text(&mut bytes, asked.text.as_bytes());
+    let mut of = DigestOf::default();
+    of.add(&bytes);
     let mut all = Seen {
         of,
         devices: BTreeMap::new(),
@@ -76,9 +75,11 @@ pub(super) fn witness(
     for looked in looked.iter().flatten() {
         all.source(looked)?;
     }
+    bytes.clear();
     for device in all.devices.values() {
-        text(&mut all.of, format!("{device:?}").as_bytes());
+        text(&mut bytes, format!("{device:?}").as_bytes());
     }
+    all.of.add(&bytes);
     Some(Witness {
         seen: all.of.digest(),
         settled: all.settled,
@@ -106,55 +107,73 @@ struct Seen {
 
 impl Seen {
     fn source(&mut self, looked: &Looked) -> Option<()> {
-        self.kind(looked, &looked.way, &looked.kind)?;
+        let mut bytes = Vec::new();
+        kind(&mut bytes, &looked.kind);
+        self.of.add(&bytes);
+        self.holds(looked, &looked.way, &looked.kind)?;
         self.of.add(&(looked.listings.len() as u64).to_le_bytes());
         for listing in &looked.listings {
-            let items = listing.items.as_ref().ok()?;
-            text(&mut self.of, listing.below.as_os_str().as_bytes());
-            self.of.add(&(items.len() as u64).to_le_bytes());
-            for Item { name, kind } in items {
-                text(&mut self.of, name.as_bytes());
+            self.of.add(&listing.seen);
+            for (name, kind) in listing.items.as_ref().ok()?.iter() {
                 if let ItemKind::File(found) = kind
                     && self.devices.contains_key(&found.device)
                 {
-                    self.file(found);
+                    self.settled &= found.settled_at(self.started);
                 } else {
                     let way = looked.way.join(&listing.below).join(name);
-                    self.kind(looked, &way, kind)?;
+                    self.holds(looked, &way, kind)?;
                 }
             }
         }
         Some(())
     }
 
-    fn kind(&mut self, looked: &Looked, way: &Path, kind: &ItemKind) -> Option<()> {
+    /// Whether what was seen of it would be seen to change.
+    fn holds(&mut self, looked: &Looked, way: &Path, kind: &ItemKind) -> Option<()> {
         match kind {
-            ItemKind::Directory => self.of.add(b"d"),
-            ItemKind::Symlink(target) => {
-                self.of.add(b"l");
-                text(&mut self.of, target.as_os_str().as_bytes());
-            }
+            ItemKind::Directory | ItemKind::Symlink(_) => {}
             ItemKind::File(found) => {
                 if let Entry::Vacant(slot) = self.devices.entry(found.device) {
                     let source = looked.root.source(way.to_owned(), way.to_owned(), *found);
                     slot.insert(Device::of(source.look().ok()?, found.device)?);
                 }
-                self.file(found);
+                self.settled &= found.settled_at(self.started);
             }
             // The plan refuses it, whatever else there is.
             ItemKind::Other(_) => return None,
         }
         Some(())
     }
+}
 
-    fn file(&mut self, found: &Identity) {
-        self.of.add(b"f");
-        identity(&mut self.of, found);
-        self.settled &= found.settled_at(self.started);
+/// Of all that was seen of one directory.
+pub(crate) fn listed(below: &Path, items: &Items) -> [u8; 32] {
+    let mut bytes = Vec::with_capacity(64 + 96 * items.len());
+    text(&mut bytes, below.as_os_str().as_bytes());
+    for (name, found) in items.iter() {
+        text(&mut bytes, name.as_bytes());
+        kind(&mut bytes, found);
+    }
+    Digest::of(&bytes).to_bytes()
+}
+
+/// Each part says how long it is or is of one length, so that no two things are the same bytes.
+fn kind(bytes: &mut Vec<u8>, kind: &ItemKind) {
+    match kind {
+        ItemKind::Directory => bytes.push(b'd'),
+        ItemKind::Symlink(target) => {
+            bytes.push(b'l');
+            text(bytes, target.as_os_str().as_bytes());
+        }
+        ItemKind::File(found) => {
+            bytes.push(b'f');
+            identity(bytes, found);
+        }
+        ItemKind::Other(_) => bytes.push(b'o'),
     }
 }
 
-fn identity(of: &mut DigestOf, identity: &Identity) {
+fn identity(bytes: &mut Vec<u8>, identity: &Identity) {
     let Identity {
         device,
         inode,
@@ -163,27 +182,16 @@ fn identity(of: &mut DigestOf, identity: &Identity) {
         changed,
         mode,
     } = identity;
-    let mut bytes = [0; 52];
-    let words = [
-        *device,
-        *inode,
-        *length,
-        modified.0.cast_unsigned(),
-        changed.0.cast_unsigned(),
-    ];
-    let (chunks, rest) = bytes.as_chunks_mut::<8>();
-    for (chunk, word) in chunks.iter_mut().zip(words) {
-        *chunk = word.to_le_bytes();
+    let times = [modified, changed].map(|(seconds, _)| seconds.cast_unsigned());
+    for word in [*device, *inode, *length].iter().chain(&times) {
+        bytes.extend_from_slice(&word.to_le_bytes());
     }
-    // Nanoseconds have thirty bits.
-    if let Some(last) = chunks.last_mut() {
-        *last = (u64::from(modified.1) << 32 | u64::from(changed.1)).to_le_bytes();
+    for word in [modified.1, changed.1, *mode] {
+        bytes.extend_from_slice(&word.to_le_bytes());
     }
-    rest.copy_from_slice(&mode.to_le_bytes());
-    of.add(&bytes);
 }
 
-fn text(of: &mut DigestOf, bytes: &[u8]) {
-    of.add(&(bytes.len() as u64).to_le_bytes());
-    of.add(bytes);
+fn text(bytes: &mut Vec<u8>, text: &[u8]) {
+    bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(text);
 }

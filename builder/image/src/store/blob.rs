@@ -210,7 +210,8 @@ impl Store {
     /// A blob that is not there, too long, or not what its digest says.
     pub fn read_blob(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>> {
         descriptor.at_most(limit)?;
-        let mut bytes = Vec::new();
+        // Bounded just now.
+        let mut bytes = Vec::with_capacity(usize::try_from(descriptor.size()).unwrap_or(0) + 1);
         self.open_blob(descriptor)?
             .read_to_end(&mut bytes)
             .map_err(Error::io(&self.blob_path(descriptor.digest())))?;

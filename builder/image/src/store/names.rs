@@ -62,10 +62,13 @@ impl Store {
         self.add()?;
         let refs = self.path("refs");
         let path = refs.join(name.file_name());
+        // What it says already is on the disk: only that it has the name may not be.
+        if self.read_name(&path).is_ok_and(|there| there == *manifest) {
+            return sync_directory(&refs);
+        }
         let write = || -> io::Result<()> {
             let mut file = tempfile::NamedTempFile::new_in(self.path("tmp"))?;
-            serde_json::to_writer(&mut file, manifest)?;
-            file.flush()?;
+            file.write_all(&serde_json::to_vec(manifest)?)?;
             file.as_file().sync_all()?;
             file.persist(&path).map_err(|error| error.error)?;
             Ok(())

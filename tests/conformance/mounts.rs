@@ -493,6 +493,22 @@ fn privileged_a_cgroup_mount_is_the_containers() {
         let lines: Vec<&str> = ran.stdout.lines().collect();
         assert!(lines.contains(&"1") && lines.last() == Some(&"read-only"), "{ran:?}");
     });
+    must("config-linux.md, cgroup namespace: its own group is the root of what the container sees").needs(airtight_tests::Need::File("/sys/fs/cgroup/pids")).holds(|place| {
+        let container = place.container(|config| {
+            add(&mut config["mounts"], json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev", "relatime", "ro"] }));
+            add(&mut config["linux"]["namespaces"], json!({ "type": "cgroup" }));
+            config["process"]["args"] = json!(["/bin/sh", "-c", "cat /sys/fs/cgroup/pids/cgroup.procs | head -n 1; cat /proc/self/cgroup /proc/self/mountinfo; ls -d /sys/fs/cgroup/pids/*/"]);
+        });
+        let ran = container.run(&[]);
+        assert!(ran.stdout.starts_with("1\n"), "{ran:?}");
+        assert!(ran.stdout.contains(":pids:/\n"), "{ran:?}");
+        let pids = mounted(&ran.stdout, "/sys/fs/cgroup/pids");
+        // Nothing is passed on to it from the host's mount.
+        let (root, kind, propagation) = (pids.root.as_str(), pids.kind.as_str(), pids.propagation.as_str());
+        assert_eq!((root, kind, propagation, pids.options[0].as_str()), ("/", "cgroup", "", "ro"));
+        // No group but its own: neither above nor beside it.
+        assert!(!ran.stdout.lines().any(|line| line.starts_with("/sys/fs/cgroup/pids/")), "{ran:?}");
+    });
 }
 
 #[test]

@@ -107,7 +107,10 @@ pub enum MountSource {
         options: Vec<(String, Option<String>)>,
     },
     /// The container's own view of its groups: a cgroup2, or on v1 a tmpfs with each hierarchy's own directory and the usual links.
-    Cgroup { read_only: bool },
+    ///
+    /// `shown`: each hierarchy of v1 as the host mounted it, from the container's own group down, which is what a mount of the new namespace's would be as
+    /// well: the kernel has one file system for each hierarchy, and to ask for it again stops all changes of groups on the host for a moment.
+    Cgroup { read_only: bool, shown: bool },
     /// `remount`: what is there changes its attributes, and its superblock these options where there are any (`bind,remount` has none).
     Remount {
         options: Vec<(String, Option<String>)>,

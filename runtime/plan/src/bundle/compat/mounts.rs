@@ -81,6 +81,8 @@ impl Mounts {
         } else if entry.kind == "cgroup" || entry.kind == "cgroup2" {
             MountSource::Cgroup {
                 read_only: options.own.set & RDONLY != 0,
+                // Only there is the child sure to be in the groups that were made for it, with the right to copy the host's mounts.
+                shown: asked.makes(NamespaceKind::Cgroup) && !asked.has(NamespaceKind::User),
             }
         } else {
             new(entry, &options, label(config, facts))

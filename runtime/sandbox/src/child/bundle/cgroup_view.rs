@@ -24,6 +24,8 @@ use super::root::unescape;
 
 /// `f_type` of a v2 tree.
 const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
+/// `f_type` of a hierarchy of v1.
+const CGROUP_SUPER_MAGIC: i64 = 0x0027_e0eb;
 const HOST: &str = "/sys/fs/cgroup";
 
 /// What every mount of groups has.
@@ -41,7 +43,12 @@ struct Hierarchy {
 }
 
 impl Child<'_> {
-    pub(super) fn cgroup_view(&mut self, step: &MountStep, read_only: bool) -> Result<()> {
+    pub(super) fn cgroup_view(
+        &mut self,
+        step: &MountStep,
+        read_only: bool,
+        shown: bool,
+    ) -> Result<()> {
         let host = open_path_follow(Path::new(HOST), OFlag::O_PATH)?;
         if process::filesystem_type(&host)? == CGROUP2_SUPER_MAGIC {
             let tree = self.tree_of_v2(step, read_only)?;
@@ -54,13 +61,14 @@ impl Child<'_> {
         let place = self.place(&step.destination, Links::Follow, Missing::Directory)?;
         // Attached before it is filled: before 6.15 the kernel attaches nothing below a detached mount.
         mount::attach(&top, &place.fd)?;
-        for (hierarchy, tree) in self.trees()? {
+        for (hierarchy, tree) in self.trees(shown)? {
             let mut set = bits;
             if read_only {
                 set |= libc::MOUNT_ATTR_RDONLY;
             }
             let change = Change {
                 set,
+                propagation: libc::MS_PRIVATE,
                 ..Change::default()
             };
             mount::change(&tree, &change, None)?;
@@ -128,7 +136,7 @@ impl Child<'_> {
 
     /// What is shown of each hierarchy, not attached yet: the container's groups as the plan has them, and, where they are not there (a caller that may not
     /// make any), those that this process is in.
-    fn trees(&self) -> Result<Vec<(Hierarchy, OwnedFd)>> {
+    fn trees(&self, shown: bool) -> Result<Vec<(Hierarchy, OwnedFd)>> {
         let planned: Vec<_> = self
             .groups()
             .filter(|group| !group.place.is_v2())
@@ -139,9 +147,10 @@ impl Child<'_> {
             })
             .collect();
         let own = self.has_cgroup_namespace();
-        let there = !planned.is_empty() && (!own || planned.iter().all(|one| one.group.is_dir()));
+        let there =
+            !planned.is_empty() && (shown || !own || planned.iter().all(|one| one.group.is_dir()));
         if there {
-            match tree_of_each(planned, own) {
+            match tree_of_each(planned, own && !shown) {
                 Err(Failure::Sys(SysError {
                     errno: Errno::ENOENT,
                     ..
@@ -173,7 +182,14 @@ fn tree_of_each(all: Vec<Hierarchy>, own: bool) -> Result<Vec<(Hierarchy, OwnedF
         if own {
             own_hierarchy(hierarchy)
         } else {
-            Ok(mount::clone_tree_at(&hierarchy.group)?)
+            let tree = mount::clone_tree_at(&hierarchy.group)?;
+            match process::filesystem_type(&tree)? {
+                CGROUP_SUPER_MAGIC => Ok(tree),
+                other => Err(Failure::Said(format!(
+                    "{}: is on a file system of type {other:#x}, not in a hierarchy of groups",
+                    hierarchy.group.display()
+                ))),
+            }
         }
     };
     all.into_iter()

@@ -45,7 +45,7 @@ impl Child<'_> {
                 source,
                 options,
             } => self.new_mount(step, filesystem, source, options),
-            MountSource::Cgroup { read_only } => self.cgroup_view(step, *read_only),
+            MountSource::Cgroup { read_only, shown } => self.cgroup_view(step, *read_only, *shown),
             MountSource::Remount { options } => self.remount(step, options),
         };
         done.map_err(|failure| match failure {

@@ -250,24 +250,31 @@ impl Home {
 
     /// All of it. The record goes last but the directory: until then another `delete` can take over.
     pub(crate) fn remove(&self) -> Result<(), Failure> {
-        let fail = |error: &io::Error| Failure::io(&self.dir.display().to_string(), error);
-        let entries = match fs::read_dir(&self.dir) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            entries => entries.map_err(|error| fail(&error))?,
-        };
-        let mut last = None;
-        for entry in entries {
-            let entry = entry.map_err(|error| fail(&error))?;
-            if entry.file_name() == FILE {
-                last = Some(entry.path());
-            } else {
-                fs::remove_file(entry.path()).map_err(|error| fail(&error))?;
+        for name in [FIFO, CONFIG, FILE] {
+            match fs::remove_file(self.dir.join(name)) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(Failure::io(&self.dir.display().to_string(), &error)),
+                Ok(()) => {}
             }
         }
-        if let Some(path) = last {
-            fs::remove_file(path).map_err(|error| fail(&error))?;
+        match fs::remove_dir(&self.dir) {
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => self.remove_whatever(),
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(Failure::io(&self.dir.display().to_string(), &error))
+            }
+            Ok(()) | Err(_) => Ok(()),
         }
-        fs::remove_dir(&self.dir).map_err(|error| fail(&error))
+    }
+
+    /// Files that are not of this version, or nobody's.
+    fn remove_whatever(&self) -> Result<(), Failure> {
+        let remove = || {
+            for entry in fs::read_dir(&self.dir)? {
+                fs::remove_file(entry?.path())?;
+            }
+            fs::remove_dir(&self.dir)
+        };
+        remove().map_err(|error: io::Error| Failure::io(&self.dir.display().to_string(), &error))
     }
 }
 

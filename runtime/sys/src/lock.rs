@@ -37,11 +37,12 @@ pub fn directory(path: &Path, patience: Patience) -> Result<Option<Lock>> {
         fd = match Flock::lock(fd, FlockArg::LockExclusiveNonblock) {
             // Whoever held it may have removed it, and another made it anew: a lock on what has no name any more keeps nobody out.
             Ok(lock) => {
-                let now = open()?;
-                if identity(&*lock)? == identity(&now)? {
+                let now = nix::sys::stat::lstat(path)
+                    .map_err(|errno| SysError::new("lstat", format!("{path:?}"), errno))?;
+                if identity(&*lock)? == (now.st_dev, now.st_ino) {
                     return Ok(Some(Lock(lock)));
                 }
-                now
+                open()?
             }
             Err((fd, Errno::EWOULDBLOCK | Errno::EINTR)) => fd,
             Err((_, errno)) => return Err(SysError::new("flock", format!("{path:?}"), errno)),

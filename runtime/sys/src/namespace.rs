@@ -85,15 +85,18 @@ fn clone_with(
 /// # Errors
 /// `EBUSY` with the count; what reading `/proc/self/task` says.
 pub fn assert_single_threaded() -> Result<()> {
-    let count = std::fs::read_dir("/proc/self/task")
+    use std::os::unix::fs::MetadataExt as _;
+    // proc(5) counts them as links of the directory, like any directory's own, besides the two that each has.
+    let links = std::fs::metadata("/proc/self/task")
         .map_err(|error| {
             SysError::new(
-                "open",
+                "stat",
                 "\"/proc/self/task\"",
                 Errno::from_raw(error.raw_os_error().unwrap_or(0)),
             )
         })?
-        .count();
+        .nlink();
+    let count = links.saturating_sub(2);
     if count == 1 {
         Ok(())
     } else {
@@ -163,5 +166,17 @@ pub fn kind(fd: impl AsFd) -> Result<CloneFlags> {
         Ok(CloneFlags::from_bits_retain(ret))
     } else {
         Err(SysError::last("ioctl", "NS_GET_NSTYPE"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_thread_is_seen() {
+        // A test is a thread beside the one that waits for it.
+        let error = assert_single_threaded().unwrap_err();
+        assert_eq!((error.call, error.errno), ("clone3", Errno::EBUSY));
     }
 }

@@ -414,7 +414,11 @@ pub fn effective_uid() -> u32 {
 /// When the process of this number started, in clock ticks after boot; `None` for one that is not there or is a zombie.
 #[must_use]
 pub fn start_time(pid: i32) -> Option<u64> {
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let mut text = [0; 4096];
+    let mut file = std::fs::File::open(format!("/proc/{pid}/stat")).ok()?;
+    // One line, of which the kernel gives all that fits: 52 numbers of twenty digits at most, and a name of 64 bytes.
+    let length = std::io::Read::read(&mut file, &mut text).ok()?;
+    let stat = text.get(..length)?;
     // The name in field 2 may hold blanks and brackets.
     let after_name = stat.iter().rposition(|byte| *byte == b')')?;
     let rest = std::str::from_utf8(stat.get(after_name + 1..)?).ok()?;

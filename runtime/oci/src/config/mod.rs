@@ -6,7 +6,7 @@ mod process;
 mod resources;
 pub(crate) mod seccomp;
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use airtight_plan::IdMap;
 use airtight_plan::bundle::{Config, Hook, Hooks, MountEntry, ProcessConfig, Resources, Root};
@@ -37,13 +37,13 @@ pub(crate) struct Loaded {
 /// Of a config.json. What is larger is not one that anybody wrote.
 const MAX_CONFIG: u64 = 4 << 20;
 
-/// The config.json of the bundle in `dir`, an absolute directory; its root without links, and a directory.
+/// The config.json of the bundle in `dir`, an absolute path without links; its root without links, and a directory.
 ///
 /// # Errors
 /// What cannot be read, by file, or all that is wrong with it, by key.
 pub(crate) fn load(dir: &Path) -> Result<Loaded, Failure> {
     let (mut loaded, asked) = read(dir)?;
-    loaded.parsed.value.root.path = root_at(&dir.join(asked))?;
+    loaded.parsed.value.root.path = root_at(dir, &asked)?;
     Ok(loaded)
 }
 
@@ -54,7 +54,7 @@ pub(crate) fn load(dir: &Path) -> Result<Loaded, Failure> {
 pub(crate) fn load_confined(dir: &Path) -> Result<Loaded, Failure> {
     let (mut loaded, asked) = read(dir)?;
     let named = dir.join(&asked);
-    let root = root_at(&named)?;
+    let root = root_at(dir, &asked)?;
     let problem = if asked.is_relative() && !root.starts_with(dir) {
         "leads out of the bundle"
     } else if root == Path::new("/") {
@@ -78,7 +78,17 @@ fn read(dir: &Path) -> Result<(Loaded, PathBuf), Failure> {
     Ok((Loaded { parsed, text }, asked))
 }
 
-fn root_at(path: &Path) -> Result<PathBuf, Failure> {
+/// `named` in the bundle, whose own path has no links.
+fn root_at(bundle: &Path, named: &Path) -> Result<PathBuf, Failure> {
+    let path = &bundle.join(named);
+    let mut parts = named.components();
+    if let (Some(Component::Normal(name)), None) = (parts.next(), parts.next()) {
+        // The usual case: the one name more is no link either.
+        let root = bundle.join(name);
+        if root.symlink_metadata().is_ok_and(|it| it.is_dir()) {
+            return Ok(root);
+        }
+    }
     let root = path
         .canonicalize()
         .map_err(|error| no_root(path, format!("invalid rootfs: {error}")))?;

@@ -5,6 +5,7 @@
 mod current;
 mod dir;
 mod freezer;
+mod inherit;
 mod make;
 mod oom;
 mod processes;

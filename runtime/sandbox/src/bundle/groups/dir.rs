@@ -124,12 +124,17 @@ impl Dir {
     }
 
     pub(super) fn prove(&self, v2: bool) -> Result<()> {
+        self.prove_file(&self.fd, v2)
+    }
+
+    /// Of a file below this directory, which something else may have been mounted on the way to.
+    pub(super) fn prove_file(&self, file: &OwnedFd, v2: bool) -> Result<()> {
         let want = if v2 {
             CGROUP2_SUPER_MAGIC
         } else {
             CGROUP_SUPER_MAGIC
         };
-        if filesystem_type(&self.fd)? == want {
+        if filesystem_type(file)? == want {
             Ok(())
         } else {
             let shown = format!("{} is no cgroup file system", self.path.display());
@@ -175,7 +180,7 @@ impl Dir {
     }
 
     /// `None`: this kernel has no such file, or the group was removed.
-    pub(super) fn read_if_there(&self, name: &str) -> Result<Option<String>> {
+    pub(super) fn read_if_there(&self, name: impl AsRef<Path>) -> Result<Option<String>> {
         there(self.read(name))
     }
 

@@ -8,11 +8,12 @@ use airtight_plan::bundle::{BundleGroup, GroupPlan};
 use airtight_sys::bpf::{self, Insn};
 use airtight_sys::{Result as SysResult, SysError};
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, mkdirat};
 
 use super::dir::{Dir, there};
 use super::remove::remove_soon;
-use super::{freezer, settings};
+use super::{freezer, inherit, settings};
 use crate::cgroup::Joins;
 use crate::error::Cause;
 
@@ -82,33 +83,46 @@ fn without(group: &BundleGroup, cause: Cause) -> Result<(), Cause> {
 impl Made {
     fn group(&mut self, group: &BundleGroup) -> Result<(), Cause> {
         let mount = Rc::new(Dir::mount(&group.place)?);
-        match self.at_once(group, &mount)? {
-            Some(dir) => Ok(dir.let_join(false, &mut self.joins)?),
-            None => self.by_names(group, mount),
+        if self.at_once(group, &mount)? {
+            return Ok(());
         }
+        self.by_names(group, mount)
     }
 
-    /// A new group of v1 whose parent is there and gives it nothing: one call makes it. No hierarchy holds links, and what else may be mounted on the
-    /// way is seen in what is opened then.
-    fn at_once(&mut self, group: &BundleGroup, mount: &Rc<Dir>) -> Result<Option<Dir>, Cause> {
+    /// A new group of v1 whose parent is there and gives it nothing, or gives it by itself: one call makes it. No hierarchy holds links, and what else may be
+    /// mounted on the way is seen in what is opened then.
+    fn at_once(&mut self, group: &BundleGroup, mount: &Rc<Dir>) -> Result<bool, Cause> {
         let place = &group.place;
         let plain = place
             .dir
             .components()
             .all(|part| matches!(part, Component::Normal(_)));
-        if !plain || place.is_v2() || !group.inherit.is_empty() {
-            return Ok(None);
+        let inherits = !group.inherit.is_empty();
+        if !plain || place.is_v2() || inherits && !inherit::is_copied(mount, &place.dir)? {
+            return Ok(false);
         }
         match mkdirat(mount.as_ref(), &place.dir, MODE) {
             Ok(()) => {}
             // There already, or its parent is not, or it has no name: all that is seen name by name.
-            Err(_) => return Ok(None),
+            Err(_) => return Ok(false),
         }
         self.new.push((mount.clone(), place.dir.clone().into()));
+        if group.settings.is_empty() && !inherits {
+            // Nothing else of it is touched.
+            let tasks = mount.file(place.dir.join("tasks"), OFlag::O_WRONLY)?;
+            mount.prove_file(&tasks, false)?;
+            self.joins.add_v1(tasks);
+            return Ok(true);
+        }
         let dir = mount.below(&place.dir)?;
         dir.prove(false)?;
-        self.fill(group, mount, &dir, false)?;
-        Ok(Some(dir))
+        let parent = place.dir.parent().filter(|parent| *parent != Path::new(""));
+        match parent.filter(|_| inherits) {
+            Some(parent) => self.fill(group, &mount.below(parent)?, &dir, false)?,
+            None => self.fill(group, mount, &dir, false)?,
+        }
+        dir.let_join(false, &mut self.joins)?;
+        Ok(true)
     }
 
     fn by_names(&mut self, group: &BundleGroup, mount: Rc<Dir>) -> Result<(), Cause> {
@@ -128,7 +142,10 @@ impl Made {
             let below = Rc::new(dir.below(Path::new(name))?);
             if names.peek().is_some() {
                 // From the top down: a child takes no more than its parent has.
-                inherit(&group.inherit, &dir, &below, existed)?;
+                inherit::fill(&group.inherit, &dir, &below, existed)?;
+                if !existed {
+                    inherit::pass_on(&below, &group.inherit)?;
+                }
             } else {
                 if existed {
                     self.used_before(group, &below)?;
@@ -209,12 +226,12 @@ impl Made {
             settle_type(group, dir)?;
         }
         settings::write(dir, &group.settings, &mut self.warnings)?;
-        // What a setting has just written is not empty.
-        let plain = !existed && group.settings.is_empty();
-        if plain && !group.inherit.is_empty() {
-            share_scheduling(parent, dir)?;
+        if existed || !group.settings.is_empty() {
+            // What a setting has just written is not empty.
+            inherit::fill(&group.inherit, parent, dir, true)?;
+        } else {
+            inherit::fill_new(&group.inherit, parent, dir)?;
         }
-        inherit(&group.inherit, parent, dir, !plain)?;
         if let Some(set) = &group.devices {
             let program: Vec<Insn> = airtight_plan::bundle::device_program(set)
                 .into_iter()
@@ -260,28 +277,6 @@ fn is_nobodys(dir: &Dir) -> Result<(), Cause> {
         ),
         fix: "name a group of the container's own".into(),
     })
-}
-
-/// Files that are empty in a new group.
-fn inherit(files: &[String], parent: &Dir, dir: &Dir, existed: bool) -> SysResult<()> {
-    for file in files {
-        // A new one is empty, or is its parent's copy (`cgroup.clone_children`).
-        if !existed || dir.read(file)?.trim().is_empty() {
-            dir.write(file, parent.read(file)?.trim())?;
-        }
-    }
-    Ok(())
-}
-
-/// Has the CPUs of its parent and balances their load in the parent's scheduling domain, which says so itself. With the flag of its own the kernel would
-/// compute all domains anew when the group gets its CPUs and when it goes, and look at every group of the host for it: half a millisecond each with none,
-/// a whole one with a thousand (cpuset(7), `cpuset.sched_load_balance`).
-fn share_scheduling(parent: &Dir, dir: &Dir) -> SysResult<()> {
-    const FLAG: &str = "cpuset.sched_load_balance";
-    match parent.read_if_there(FLAG)? {
-        Some(on) if on.trim() == "1" => dir.write(FLAG, "0"),
-        _ => Ok(()),
-    }
 }
 
 /// Controllers for the children of `dir`, as far as it has them itself: what it lacks is told by the setting that misses its file.

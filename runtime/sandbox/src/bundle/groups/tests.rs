@@ -188,13 +188,55 @@ fn privileged_a_group_without_cpus_of_its_own_shares_its_parents_scheduling_doma
     let [cpus, mems, flag] = shared(true);
     assert_eq!(cpus, of_mount("cpuset.cpus").trim());
     assert_eq!(mems, of_mount("cpuset.mems").trim());
-    // The parent is the test's own new group, or one that was there; each has the kernel's default.
+    // The parent is one that was there, with the kernel's default.
     assert_eq!(flag, "0");
     assert_eq!(
         shared(false)[2],
         "1",
         "CPUs of its own, so a domain of its own"
     );
+}
+
+#[test]
+fn privileged_a_parent_that_is_made_here_passes_its_cpus_on_and_a_strangers_stays_as_it_is() {
+    let Some(found) = host() else { return };
+    let Some(mount) = found.v1.iter().find(|it| it.name == "cpuset") else {
+        return eprintln!("skipped: no v1 hierarchy of cpuset is mounted here");
+    };
+    let of_mount = |file| std::fs::read_to_string(mount.mount.join(file)).unwrap();
+    let want = ["cpuset.cpus", "cpuset.mems"].map(|file| of_mount(file).trim().to_owned());
+    for (name, strangers) in [("ours", false), ("strangers", true)] {
+        let (above, _) = planned(name, &Resources::default(), &found);
+        let at = dirs(&above.0)
+            .into_iter()
+            .find(|dir| dir.starts_with(&mount.mount))
+            .unwrap();
+        if strangers {
+            std::fs::create_dir(&at).unwrap();
+        }
+        for child in ["one", "two"] {
+            let (whole, mut plan) = planned(name, &Resources::default(), &found);
+            let mut places = whole.0.places().to_vec();
+            // The next one is made below the same parent.
+            std::mem::forget(whole);
+            for (group, place) in plan.groups.iter_mut().zip(&mut places) {
+                group.place.dir.push(child);
+                place.dir.push(child);
+            }
+            let own = Own(Groups::new(places));
+            make::make(&plan).unwrap().keep();
+            let values = ["cpuset.cpus", "cpuset.mems"].map(|file| value(&own.0, "cpuset", file));
+            assert_eq!(values, want, "{name} {child}");
+            // The kernel lets it in.
+            let mut inside = inhabited(&own.0);
+            inside.kill().unwrap();
+            inside.wait().unwrap();
+            own.0.remove(Inside::Kept).unwrap();
+            assert!(dirs(&own.0).iter().all(|dir| !dir.exists()));
+        }
+        let told = std::fs::read_to_string(at.join("cgroup.clone_children")).unwrap();
+        assert_eq!(told.trim(), if strangers { "0" } else { "1" }, "{name}");
+    }
 }
 
 #[test]

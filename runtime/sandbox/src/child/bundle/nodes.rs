@@ -43,7 +43,9 @@ impl Child<'_> {
             .fd;
         // A node has exactly the mode that was asked for, from its first moment on: nothing is changed by name afterwards.
         process::set_umask(0);
-        let made = nodes.iter().try_for_each(|node| self.node(node, bind));
+        let made = nodes
+            .iter()
+            .try_for_each(|node| self.node(node, &dev, bind));
         process::set_umask(0o022);
         made?;
         // The container's own devpts; an image's node there would be a terminal of another.
@@ -60,7 +62,7 @@ impl Child<'_> {
         Ok(())
     }
 
-    fn node(&self, node: &NodeStep, bind: bool) -> Result<()> {
+    fn node(&self, node: &NodeStep, dev: &OwnedFd, bind: bool) -> Result<()> {
         // `/dev/ptmx` is always the link; what a mount of the config put there is what the config wants there.
         if node.path == Path::new("/dev/ptmx") || self.is_mounted(&node.path) {
             return Ok(());
@@ -72,7 +74,7 @@ impl Child<'_> {
         if bind && node.kind != NodeKind::Fifo {
             return self.bind_node(node).map_err(said);
         }
-        match self.make_node(node) {
+        match self.make_node(node, dev) {
             // A user namespace that was not planned: the runtime itself runs in one.
             Err(Failure::Sys(SysError {
                 errno: Errno::EPERM,
@@ -83,13 +85,19 @@ impl Child<'_> {
         .map_err(said)
     }
 
-    fn make_node(&self, node: &NodeStep) -> Result<()> {
+    fn make_node(&self, node: &NodeStep, dev: &OwnedFd) -> Result<()> {
         let (Some(parent), Some(name)) = (node.path.parent(), node.path.file_name()) else {
             return Err(Failure::Said(format!("{:?} names no node", node.path)));
         };
-        let parent = self.place(parent, Links::Follow, Missing::Directory)?.fd;
+        let placed;
+        let parent = if parent == Path::new("/dev") {
+            dev
+        } else {
+            placed = self.place(parent, Links::Follow, Missing::Directory)?.fd;
+            &placed
+        };
         match open::make_node(
-            &parent,
+            parent,
             name,
             format(node.kind),
             node.mode & 0o7777,
@@ -98,14 +106,14 @@ impl Child<'_> {
             // Made as ours; another's is given by descriptor, once it is seen that it is still the node.
             Ok(()) if (node.uid, node.gid) == (0, 0) => Ok(()),
             Ok(()) => {
-                let made = right_node(&parent, name, node)?;
+                let made = right_node(parent, name, node)?;
                 Ok(open::own_opened(&made, node.uid, node.gid)?)
             }
             // One that is there already must be the right one, and no link to one (CVE-2025-31133).
             Err(SysError {
                 errno: Errno::EEXIST,
                 ..
-            }) => right_node(&parent, name, node).map(drop),
+            }) => right_node(parent, name, node).map(drop),
             Err(error) => Err(error.into()),
         }
     }

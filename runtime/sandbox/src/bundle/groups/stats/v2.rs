@@ -44,7 +44,7 @@ pub(super) fn stats(dir: &Dir) -> SysResult<Parts> {
             count(dir, &format!("hugetlb.{size}.current"))?,
         );
         let events = table(
-            &dir.read_if_there(&format!("hugetlb.{size}.events"))?
+            &dir.read_if_there(format!("hugetlb.{size}.events"))?
                 .unwrap_or_default(),
         );
         put(&mut pages, "failcnt", cell(&events, "max"));

@@ -63,7 +63,7 @@ pub(crate) fn write_layer(
         uncompressed,
         contents,
     } = write(&mut blob, form, items)?;
-    let (digest, size) = blob.commit()?;
+    let (digest, size) = store.stage(blob)?;
     let layer = BuiltLayer {
         name: name.to_owned(),
         digest,

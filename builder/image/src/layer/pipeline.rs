@@ -234,7 +234,10 @@ where
 
     fn next(&self, input: &mut Vec<u8>) -> Result<Option<Laid<C>>, (u64, Error)> {
         let reach = self.compression.reach();
-        input.resize(reach + self.compression.piece(), 0);
+        if input.is_empty() {
+            // Pages that a small layer does not fill are never touched.
+            *input = vec![0; reach + self.compression.piece()];
+        }
         let mut layout = self.layout.lock().unwrap_or_else(PoisonError::into_inner);
         let number = layout.pieces();
         layout.piece(input, reach).map_err(|error| (number, error))

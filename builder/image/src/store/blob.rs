@@ -54,22 +54,34 @@ impl BlobWriter {
     /// # Errors
     /// The file system's.
     pub fn commit(self) -> Result<(Digest, u64)> {
-        let digest = Digest::from_hasher(self.hasher);
+        let blobs = self.blobs.clone();
+        let stored = self.name()?;
+        sync_directory(&blobs)?;
+        Ok(stored)
+    }
+
+    /// Its name, once its bytes are on the disk: whoever sees the name finds all of them, after a power failure too.
+    fn name(self) -> Result<(Digest, u64)> {
+        let digest = Digest::from_hasher(self.hasher.clone());
+        let length = self.length;
+        // One that was damaged is healed by what is stored now.
+        if !is_whole(&self.blobs.join(digest.hex()), &digest, length) {
+            self.place(&digest)?;
+        }
+        Ok((digest, length))
+    }
+
+    fn place(self, digest: &Digest) -> Result<()> {
         let path = self.blobs.join(digest.hex());
         let temporary = self
             .file
             .into_inner()
             .map_err(|error| Error::io(&path)(error.into_error()))?;
-        // One that was damaged is healed by what is stored now.
-        if is_whole(&path, &digest, self.length) {
-            return Ok((digest, self.length));
-        }
         temporary.as_file().sync_all().map_err(Error::io(&path))?;
         temporary
             .persist(&path)
             .map_err(|error| Error::io(&path)(error.error))?;
-        sync_directory(&self.blobs)?;
-        Ok((digest, self.length))
+        Ok(())
     }
 }
 
@@ -180,10 +192,55 @@ impl Store {
     /// # Errors
     /// The file system's.
     pub fn put_blob_bytes(&self, bytes: &[u8]) -> Result<(Digest, u64)> {
-        let mut blob = self.put_blob()?;
-        blob.write_all(bytes)
-            .map_err(Error::io(&self.path("tmp")))?;
-        blob.commit()
+        let stored = self.bytes(bytes)?;
+        sync_directory(&self.path("blobs/sha256"))?;
+        Ok(stored)
+    }
+
+    /// As [`BlobWriter::commit`] for a blob that a name is about to refer to: that it has its own may not be on the disk yet. [`Store::tag`] and
+    /// [`Store::attach`] see to that before they write theirs, once for all blobs.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn stage(&self, blob: BlobWriter) -> Result<(Digest, u64)> {
+        let stored = blob.name()?;
+        *self.unsettled() = true;
+        Ok(stored)
+    }
+
+    /// As [`Store::stage`].
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn stage_bytes(&self, bytes: &[u8]) -> Result<(Digest, u64)> {
+        let stored = self.bytes(bytes)?;
+        *self.unsettled() = true;
+        Ok(stored)
+    }
+
+    /// A file is made only for what is not there: to make one costs more than to look.
+    fn bytes(&self, bytes: &[u8]) -> Result<(Digest, u64)> {
+        // Before the look, so that gc takes nothing after it.
+        self.add()?;
+        let (digest, length) = (Digest::of(bytes), bytes.len() as u64);
+        if !is_whole(&self.blob_path(&digest), &digest, length) {
+            let mut blob = self.put_blob()?;
+            blob.file
+                .write_all(bytes)
+                .map_err(Error::io(&self.path("tmp")))?;
+            blob.place(&digest)?;
+        }
+        Ok((digest, length))
+    }
+
+    /// Before a name is written. What was staged by another process and found here counts as well: only a name that is on the disk may be referred to by one.
+    pub(super) fn settle(&self) -> Result<()> {
+        let mut unsettled = self.unsettled();
+        if *unsettled {
+            sync_directory(&self.path("blobs/sha256"))?;
+            *unsettled = false;
+        }
+        Ok(())
     }
 
     /// Copies from an untrusted reader, called `from` in what is said of it, what `descriptor` says, or nothing.

@@ -55,6 +55,8 @@ pub struct Store {
     root: PathBuf,
     /// Held while something is being added, so that gc does not take a blob whose name is not written yet.
     adding: Mutex<Option<File>>,
+    /// Blobs have got names that may not be on the disk.
+    unsettled: Mutex<bool>,
 }
 
 impl Store {
@@ -67,6 +69,7 @@ impl Store {
         let store = Self {
             root,
             adding: Mutex::new(None),
+            unsettled: Mutex::default(),
         };
         // Before anything is made in it, and after, when it may have been made by somebody else meanwhile.
         let there = store.check()?;
@@ -159,6 +162,12 @@ impl Store {
     /// What was locked for one that failed is locked still.
     fn adding(&self) -> MutexGuard<'_, Option<File>> {
         self.adding.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unsettled(&self) -> MutexGuard<'_, bool> {
+        self.unsettled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn open_lock(&self) -> Result<File> {

@@ -60,6 +60,7 @@ impl Store {
     pub fn tag(&self, name: &Reference, manifest: &Descriptor) -> Result<()> {
         // gc takes what lies in `tmp` when nobody is adding.
         self.add()?;
+        self.settle()?;
         let refs = self.path("refs");
         let path = refs.join(name.file_name());
         // What it says already is on the disk: only that it has the name may not be.

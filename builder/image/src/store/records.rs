@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::blob::is_whole;
 use super::gc::Keep;
-use super::{Store, in_the_way, line, open_regular, sync_directory};
+use super::{Store, in_the_way, line, open_regular};
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
 
@@ -174,7 +174,6 @@ impl Store {
                     .create(&directory)?;
                 let mut file = tempfile::NamedTempFile::new_in(self.path("tmp"))?;
                 file.write_all(text.as_bytes())?;
-                file.as_file().sync_all()?;
                 match file.persist(&path) {
                     Err(error) if !last && error.error.kind() == io::ErrorKind::NotFound => {}
                     other => return other.map(drop).map_err(|error| error.error),
@@ -182,8 +181,8 @@ impl Store {
             }
             Ok(())
         };
-        write().map_err(Error::io(&path))?;
-        sync_directory(&directory)
+        // Nothing waits for it to reach the disk: what a power failure leaves of it is whole by its own digest, or no record.
+        write().map_err(Error::io(&path))
     }
 
     fn shape_path(&self, shape: &Digest) -> PathBuf {

@@ -43,8 +43,8 @@ impl Store {
                 format!("attach at most {MAX_ARTIFACT}"),
             ));
         }
-        let (config, config_size) = self.put_blob_bytes(EMPTY.1)?;
-        let (digest, size) = self.put_blob_bytes(content)?;
+        let (config, config_size) = self.stage_bytes(EMPTY.1)?;
+        let (digest, size) = self.stage_bytes(content)?;
         // In the order of its keys, which is the order of canonical JSON.
         let manifest = json!({
             "artifactType": kind,
@@ -54,7 +54,7 @@ impl Store {
             "schemaVersion": 2,
             "subject": { "digest": subject.digest(), "mediaType": subject.media_type(), "size": subject.size() },
         });
-        let (manifest, _) = self.put_blob_bytes(canonical_json(manifest).as_bytes())?;
+        let (manifest, _) = self.stage_bytes(canonical_json(manifest).as_bytes())?;
         let before = self.of_kind(subject.digest(), kind)?;
         self.refer(subject.digest(), &manifest)?;
         let directory = self.referrers_of(subject.digest());
@@ -109,6 +109,7 @@ impl Store {
     /// Notes that the manifest `referrer`, which is in the store with its blobs, refers to `subject`.
     pub(crate) fn refer(&self, subject: &Digest, referrer: &Digest) -> Result<()> {
         self.add()?;
+        self.settle()?;
         let directory = self.referrers_of(subject);
         if directory.join(referrer.hex()).exists() {
             return Ok(());

@@ -71,6 +71,48 @@ fn privileged_exit_codes_are_the_payloads_or_say_whose_fault() {
 }
 
 #[test]
+fn privileged_what_cannot_be_is_told_with_what_to_do() {
+    let Some(worlds) = every_caller() else { return };
+    let world = &worlds[0];
+    let file = "format = 1\nname = \"test/base\"\nbase = \"oci:not-there\"\n";
+    world.write("work/based/airtight.toml", file).unwrap();
+    let build = world.shown("work/based");
+    let store = world.shown("work/based/airtight.toml");
+    let audit = world.shown("work/no-such/audit");
+    for (args, what, fix) in [
+        (
+            &["build", &build][..],
+            "airtight.toml: `base`: ",
+            "name an OCI layout that is there",
+        ),
+        (
+            &["run", "--workdir", "/nowhere", "test/prober"],
+            "chdir(\"/nowhere\")",
+            "name a directory of the image",
+        ),
+        (
+            &["run", "--workdir", "x", "test/prober"],
+            "x is not absolute",
+            "write it from the image's root",
+        ),
+        (
+            &["run", "--audit", &audit, "test/prober"],
+            "no-such/audit: ",
+            "name a file, new or to append to",
+        ),
+        (
+            &["images", "--store", &store],
+            "airtight.toml: is no directory",
+            "name another store",
+        ),
+    ] {
+        let ran = world.airtight(args.iter().copied()).unwrap();
+        let told = ran.stderr.contains(what) && ran.stderr.contains(&format!("\n  fix: {fix}"));
+        assert!(ran.code == Some(125) && told, "{args:?}: {ran:?}");
+    }
+}
+
+#[test]
 fn privileged_streams_pass_through() {
     let Some(worlds) = every_caller() else { return };
     for world in &worlds {

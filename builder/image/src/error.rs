@@ -8,7 +8,7 @@ use airtight_sys::SysError;
 /// A failure of the store, or of an image that came from outside.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{}: {}", one_line(&path.to_string_lossy()), with_fix(&error.to_string()))]
+    #[error("{}: {}", one_line(&path.to_string_lossy()), told(error))]
     Io { path: PathBuf, error: io::Error },
     #[error("{}: {}", one_line(&path.to_string_lossy()), one_line(&error.to_string()))]
     Sys { path: PathBuf, error: SysError },
@@ -53,6 +53,21 @@ pub fn with_fix(message: &str) -> String {
         Some((said, fix)) => format!("{}{FIX}{}", one_line(said), one_line(fix)),
         None => one_line(message),
     }
+}
+
+/// The error, and what to do where its kind alone says so.
+fn told(error: &io::Error) -> String {
+    let text = with_fix(&error.to_string());
+    let full = matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    );
+    if !full || text.contains(FIX) {
+        return text;
+    }
+    format!(
+        "{text}{FIX}make room on that file system; in the store `airtight gc` and `airtight gc --cache` do"
+    )
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -114,6 +129,14 @@ mod tests {
                 "a file",
                 Error::io(path)(os()),
                 format!("{shown}: {}", os()),
+            ),
+            (
+                "a file for which there is no room",
+                Error::io(path)(io::Error::from_raw_os_error(28)),
+                format!(
+                    "{shown}: {}\n  fix: make room on that file system; in the store `airtight gc` and `airtight gc --cache` do",
+                    io::Error::from_raw_os_error(28)
+                ),
             ),
             (
                 "a file whose error says what to do",

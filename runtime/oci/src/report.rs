@@ -49,7 +49,7 @@ pub(crate) enum Failure {
         problem: String,
         fix: &'static str,
     },
-    #[error("{}: asks for what is not given here{problems}\n  fix: take it out of the file, or see `airtight-runtime spec` for one that is taken", path.display())]
+    #[error("{}: asks for what is not given here{problems}\n  fix: mend the file; `airtight-runtime spec` writes one that is taken", path.display())]
     Config { path: PathBuf, problems: Problems },
     #[error(transparent)]
     Profile(#[from] ProfileError),

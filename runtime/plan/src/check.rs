@@ -117,7 +117,7 @@ fn process(spec: &Spec) -> Result<()> {
         return Err(Refusal::new(
             "working directory",
             problem,
-            "build the image with an absolute workdir",
+            "write it from the image's root, like `/srv`",
         ));
     }
     Ok(())

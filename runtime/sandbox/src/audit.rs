@@ -126,9 +126,9 @@ impl AsFd for Sink {
 }
 
 fn append(path: &Path) -> std::result::Result<File, Cause> {
-    let failed = |error| Cause::File {
-        path: path.to_owned(),
-        error,
+    let failed = |error: std::io::Error| Cause::Refused {
+        problem: format!("{}: {error}", path.display()),
+        fix: "name a file, new or to append to, in a directory that is there".to_owned(),
     };
     // Not through a link, which may have been put there for us; and not waiting for the reader of a fifo.
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;

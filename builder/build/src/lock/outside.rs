@@ -41,7 +41,14 @@ pub(crate) fn outside(
         check_locked(spec, request, &path, old.as_ref()).map_err(in_file)?;
     }
     let old = old.unwrap_or_default();
-    let base = base(spec, context, &old, &request.platform(), store)?;
+    let base = base(
+        spec,
+        &request.file,
+        context,
+        &old,
+        &request.platform(),
+        store,
+    )?;
     let mut lock = Lock {
         base: base
             .as_ref()
@@ -85,7 +92,14 @@ pub(crate) fn update(
         return Ok(Vec::new());
     }
     let none = Lock::default();
-    let base = base(spec, context, &none, &request.platform(), store)?;
+    let base = base(
+        spec,
+        &request.file,
+        context,
+        &none,
+        &request.platform(),
+        store,
+    )?;
     let mut lock = Lock {
         base: base
             .as_ref()
@@ -320,6 +334,7 @@ fn pin(
 /// The pinned manifest from the store; else what the layout has now, which must be the pinned one if there is any.
 fn base(
     spec: &BuildSpec,
+    file: &Path,
     context: &Path,
     lock: &Lock,
     platform: &Platform,
@@ -346,7 +361,19 @@ fn base(
     let image = match pinned.map(there) {
         Some(Ok(image)) => image,
         Some(Err(_)) | None => {
-            let found = store.resolve_for(&layout, Some(platform))?;
+            let found = store
+                .resolve_for(&layout, Some(platform))
+                .map_err(|error| match error {
+                    // Not there, or not to be read; what is wrong inside an image is told with its place there.
+                    airtight_image::Error::Io { path, error } => Problem::new(
+                        "base",
+                        format!("{}: {error}", path.display()),
+                        "name an OCI layout that is there; a relative path starts at the build file's directory",
+                    )
+                    .in_file(file)
+                    .into(),
+                    other => BuildError::from(other),
+                })?;
             if let Some(pinned) = pinned.filter(|pinned| **pinned != found) {
                 return Err(BuildError::BaseMoved {
                     base: named.unwrap_or_default(),

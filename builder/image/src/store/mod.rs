@@ -97,6 +97,10 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(Error::io(&self.root)(error)),
         };
+        if !found.is_dir() {
+            let fix = "name another store with --store or AIRTIGHT_STORE";
+            return Err(Error::refused(self.root.display(), "is no directory", fix));
+        }
         let (owner, mode) = (found.uid(), found.mode());
         let caller = nix::unistd::geteuid().as_raw();
         if owner != caller && caller != 0 {

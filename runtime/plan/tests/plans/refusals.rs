@@ -54,11 +54,11 @@ fn each_ask_that_must_not_be_is_told_with_its_fix() {
         ),
         (
             asked(|s| s.process.cwd = "srv".into()),
-            "working directory: srv is not absolute and free of `..`\n  fix: build the image with an absolute workdir",
+            "working directory: srv is not absolute and free of `..`\n  fix: write it from the image's root, like `/srv`",
         ),
         (
             asked(|s| s.process.cwd = "/srv/../etc".into()),
-            "working directory: /srv/../etc is not absolute and free of `..`\n  fix: build the image with an absolute workdir",
+            "working directory: /srv/../etc is not absolute and free of `..`\n  fix: write it from the image's root, like `/srv`",
         ),
         (
             asked(|s| s.id = "a/../b".into()),

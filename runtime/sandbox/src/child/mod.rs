@@ -179,7 +179,12 @@ impl Child<'_> {
             ChildStep::PipeStreams => streams::replace(&self.inputs.sock)?,
             ChildStep::NewSession => process::new_session()?,
             ChildStep::CloseDescriptors => self.close_descriptors()?,
-            ChildStep::WorkingDirectory { path } => process::change_directory(path)?,
+            ChildStep::WorkingDirectory { path } => {
+                process::change_directory(path).map_err(|error| {
+                    let fix = "name a directory of the image that the payload's user may enter";
+                    Failure::Said(format!("{error}\n  fix: {fix}"))
+                })?
+            }
             ChildStep::DropBoundingSet => process::drop_bounding_set()?,
             ChildStep::SetIds { uid, gid, groups } => {
                 credentials::set_ids(*uid, *gid, groups.as_deref())?

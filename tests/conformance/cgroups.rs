@@ -428,7 +428,6 @@ fn privileged_a_group_that_is_there_is_used() {
         let pod = container.group("pids");
         fs::create_dir(&pod).unwrap();
         fs::create_dir(pod.join("other")).unwrap();
-        // runc warns of one that is not empty, and goes on.
         container.ok("create", &[]);
         container.ok("start", &[]);
         assert_eq!(container.kill("KILL").code, Some(0));

@@ -12,6 +12,7 @@
 )]
 
 mod airtight;
+mod callers;
 mod cgroups;
 mod containerd;
 mod devices;

@@ -186,6 +186,9 @@ pub(crate) struct CreateArgs {
     /// Socket that gets the master of the container's terminal
     #[arg(long, value_name = "SOCKET")]
     pub(crate) console_socket: Option<PathBuf>,
+    /// Socket that gets a pidfd of the container's first process
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) pidfd_socket: Option<PathBuf>,
     /// Write the number of the container's first process to FILE
     #[arg(long, value_name = "FILE")]
     pub(crate) pid_file: Option<PathBuf>,
@@ -222,6 +225,9 @@ pub(crate) struct ExecArgs {
     /// Socket that gets the master of the process's terminal
     #[arg(long, value_name = "SOCKET")]
     pub(crate) console_socket: Option<PathBuf>,
+    /// Socket that gets a pidfd of the process
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) pidfd_socket: Option<PathBuf>,
     /// Working directory in the container
     #[arg(long, value_name = "DIR")]
     pub(crate) cwd: Option<PathBuf>,

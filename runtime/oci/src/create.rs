@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::io::Write as _;
 use std::mem::ManuallyDrop;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -41,10 +42,12 @@ fn detached(global: &Global, args: &CreateArgs, then: Then) -> Result<(), Failur
     } = prepare(global, args, then, Stays::No)?;
     let (plan, config) = (ManuallyDrop::new(plan), ManuallyDrop::new(config));
     let console = console(args.console_socket.as_deref(), terminal, true)?;
+    let pidfd_socket = pidfd_socket(args.pidfd_socket.as_deref())?;
     let root = Root::find(global.root.as_deref())?;
     let (home, lock) = root.make(&args.id)?;
     let made = begin(&home, &record, &config, then).and_then(|fifo| {
-        let context = context(global, &root, &record, console, fifo);
+        let mut context = context(global, &root, &record, console, fifo);
+        context.pidfd_socket = pidfd_socket;
         let created = launch(&plan, &context, &mut |created| {
             known(&home, &mut record, created)
         });
@@ -74,11 +77,13 @@ fn foreground(global: &Global, args: &RunArgs) -> Result<ExitCode, Failure> {
     // The end of the process frees them: piece by piece it would write to pages that are still shared with the child, and copy each.
     let (plan, config) = (ManuallyDrop::new(plan), ManuallyDrop::new(config));
     let console = console(args.create.console_socket.as_deref(), terminal, false)?;
+    let pidfd_socket = pidfd_socket(args.create.pidfd_socket.as_deref())?;
     let root = Root::find(global.root.as_deref())?;
     let (home, lock) = root.make(&args.create.id)?;
     let mut lock = Some(lock);
     let ended = begin(&home, &record, &config, Then::Run).and_then(|fifo| {
-        let context = context(global, &root, &record, console, fifo);
+        let mut context = context(global, &root, &record, console, fifo);
+        context.pidfd_socket = pidfd_socket;
         // The record is written while the child works, and read when it runs.
         let written = RefCell::new(&mut record);
         let outcome = launch_and_wait(
@@ -118,7 +123,7 @@ fn begin(
     record: &Record,
     config: &str,
     then: Then,
-) -> Result<Option<std::os::fd::OwnedFd>, Failure> {
+) -> Result<Option<OwnedFd>, Failure> {
     home.begin(record, config)
         .map_err(|error| Failure::io(&home.dir().display().to_string(), &error))?;
     match then {
@@ -140,7 +145,7 @@ fn context(
     root: &Root,
     record: &Record,
     console: Console,
-    fifo: Option<std::os::fd::OwnedFd>,
+    fifo: Option<OwnedFd>,
 ) -> BundleContext {
     BundleContext {
         launch: LaunchContext {
@@ -152,6 +157,7 @@ fn context(
         host_root: false,
         fifo,
         console,
+        pidfd_socket: None,
         warnings: RefCell::default(),
     }
 }
@@ -190,6 +196,10 @@ pub(crate) fn console(
         )),
         (None, false) => Ok(Console::Relay),
     }
+}
+
+pub(crate) fn pidfd_socket(path: Option<&Path>) -> Result<Option<OwnedFd>, Failure> {
+    Ok(path.map(connect_unix).transpose()?)
 }
 
 /// Whole or not at all: whoever waits for the file reads it at once.
@@ -255,6 +265,7 @@ fn poststart(global: &Global, record: &Record) {
 /// Runs hooks that come after what they are told of.
 pub(crate) fn run_late(
     global: &Global,
+    point: &str,
     hooks: &[airtight_plan::bundle::Hook],
     state: &str,
     bundle: &Path,
@@ -262,7 +273,7 @@ pub(crate) fn run_late(
     for (at, hook) in hooks.iter().enumerate() {
         let directory = bundle.is_dir().then_some(bundle);
         if let Err(why) = run_hook(hook, state, directory) {
-            report::warn(global, &format!("error running hook #{at}: {why}"));
+            report::warn(global, &format!("error running {point} hook #{at}: {why}"));
         }
     }
 }

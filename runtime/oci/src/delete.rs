@@ -121,7 +121,12 @@ pub(crate) fn after(
 ) {
     if !hooks.is_empty() {
         let state = record.document.json(status, pid).to_string();
-        run_late(global, hooks, &state, &record.document.bundle);
+        let point = if status == "stopped" {
+            "poststop"
+        } else {
+            "poststart"
+        };
+        run_late(global, point, hooks, &state, &record.document.bundle);
     }
 }
 

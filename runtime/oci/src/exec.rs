@@ -18,7 +18,7 @@ use crate::args::{ExecArgs, Global};
 use crate::bundles::{Stays, pass_listeners, preserved};
 use crate::config;
 use crate::confined::{self, Further};
-use crate::create::{console, write_pid};
+use crate::create::{console, pidfd_socket, write_pid};
 use crate::record::{Mode, Process, Record};
 use crate::report::{self, Failure};
 use crate::state::{CONFIG, Home, Root, Status};
@@ -69,6 +69,7 @@ pub(crate) fn exec(global: &Global, args: &ExecArgs) -> Result<ExitCode, Failure
                 id: args.id.clone(),
                 pid: container_process.pid,
                 groups,
+                named_groups: !args.cgroup.is_empty(),
                 new_keyring: true,
                 preserve_fds,
             };
@@ -93,6 +94,7 @@ pub(crate) fn exec(global: &Global, args: &ExecArgs) -> Result<ExitCode, Failure
             process.terminal,
             args.detach,
         )?,
+        pidfd_socket: pidfd_socket(args.pidfd_socket.as_deref())?,
         warnings: RefCell::default(),
     };
     // The namespaces were opened by the number of the container's process: that it lives shows that they were its own. The child waits for this.
@@ -245,7 +247,19 @@ fn groups(places: &[GroupPlace], asked: &[String]) -> Result<Vec<GroupPlace>, Fa
             .components()
             .all(|part| matches!(part, Component::Normal(_)))
         {
-            return Err(Failure::Said(format!("{path} is not a sub cgroup path")));
+            return Err(Failure::Said(format!(
+                "bad sub cgroup path: {path} is not a sub cgroup path"
+            )));
+        }
+        let unknown = |name: &&str| !places.iter().any(|place| place.has(name));
+        if let Some(name) = controllers
+            .into_iter()
+            .flat_map(|names| names.split(','))
+            .find(unknown)
+        {
+            return Err(Failure::Said(format!(
+                "unknown controller {name} in --cgroup {entry}"
+            )));
         }
         for place in &mut places {
             let named =
@@ -285,6 +299,7 @@ mod tests {
             (vec!["/x".to_owned()], Some(["c/x", "c/x"])),
             (vec!["cpuacct:x/y".to_owned()], Some(["c/x/y", "c"])),
             (vec!["../x".to_owned()], None),
+            (vec!["cpux:x".to_owned()], None),
         ] {
             let got = groups(&own, &asked).ok();
             let dirs = got.as_ref().map(|places| {

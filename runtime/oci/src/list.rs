@@ -2,7 +2,8 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
-use serde_json::{Value, json};
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
+use serde_json::Value;
 
 use crate::args::{Global, ListFormat};
 use crate::record::Record;
@@ -15,8 +16,34 @@ pub(crate) fn state(global: &Global, id: &str) -> Result<(), Failure> {
     report::print_json(&shown(&home, &record, ""))
 }
 
-/// The specification's keys, and those that runc's callers read.
-fn shown(home: &Home, record: &Record, owner: &str) -> Value {
+/// The specification's keys, and those that runc's callers read, in runc's order: there are scripts that cut them out of the text.
+struct Shown(Value);
+
+const KEYS: [&str; 9] = [
+    "ociVersion",
+    "id",
+    "pid",
+    "status",
+    "bundle",
+    "rootfs",
+    "created",
+    "annotations",
+    "owner",
+];
+
+impl Serialize for Shown {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut map = to.serialize_map(None)?;
+        for key in KEYS {
+            if let Some(value) = self.0.get(key) {
+                map.serialize_entry(key, value)?;
+            }
+        }
+        map.end()
+    }
+}
+
+fn shown(home: &Home, record: &Record, owner: &str) -> Shown {
     let status = home.status(record);
     let pid = match (status, record.process) {
         (Status::Stopped | Status::Creating, _) | (_, None) => 0,
@@ -26,7 +53,7 @@ fn shown(home: &Home, record: &Record, owner: &str) -> Value {
     state["rootfs"] = record.rootfs.to_string_lossy().into();
     state["created"] = record.created.as_str().into();
     state["owner"] = owner.into();
-    state
+    Shown(state)
 }
 
 pub(crate) fn list(global: &Global, format: ListFormat, quiet: bool) -> Result<(), Failure> {
@@ -47,12 +74,16 @@ pub(crate) fn list(global: &Global, format: ListFormat, quiet: bool) -> Result<(
     match format {
         // As runc has it for none.
         ListFormat::Json if rows.is_empty() => report::print("null\n"),
-        ListFormat::Json => report::print(&format!("{}\n", json!(rows))),
+        ListFormat::Json => {
+            let text =
+                serde_json::to_string(&rows).map_err(|error| Failure::Output(error.into()))?;
+            report::print(&format!("{text}\n"))
+        }
         ListFormat::Table => report::print(&table(&rows)),
     }
 }
 
-fn row(root: &Root, id: &str) -> Result<Value, Failure> {
+fn row(root: &Root, id: &str) -> Result<Shown, Failure> {
     let home = root.home(id)?;
     let record = home.known()?;
     let uid = std::fs::metadata(home.dir())
@@ -73,7 +104,7 @@ fn user(uid: u32) -> String {
 }
 
 /// Columns as wide as their widest entry and three blanks, but no narrower than twelve.
-fn table(rows: &[Value]) -> String {
+fn table(rows: &[Shown]) -> String {
     const COLUMNS: [(&str, &str); 6] = [
         ("ID", "id"),
         ("PID", "pid"),
@@ -84,7 +115,7 @@ fn table(rows: &[Value]) -> String {
     ];
     let mut lines = vec![COLUMNS.map(|(title, _)| title.to_owned())];
     lines.extend(rows.iter().map(|row| {
-        COLUMNS.map(|(_, key)| match &row[key] {
+        COLUMNS.map(|(_, key)| match &row.0[key] {
             Value::String(text) => airtight_sandbox::visible(text).into_owned(),
             other => other.to_string(),
         })
@@ -111,13 +142,24 @@ fn table(rows: &[Value]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn keys_come_in_runcs_order() {
+        let state = json!({ "owner": "root", "id": "x", "bundle": "/b", "status": "running", "pid": 1, "ociVersion": "1.2.0", "rootfs": "/r", "created": "t", "annotations": { "b": "1", "a": "2" } });
+        assert_eq!(
+            serde_json::to_string(&Shown(state)).unwrap(),
+            r#"{"ociVersion":"1.2.0","id":"x","pid":1,"status":"running","bundle":"/b","rootfs":"/r","created":"t","annotations":{"a":"2","b":"1"},"owner":"root"}"#
+        );
+    }
 
     #[test]
     fn the_table_is_runcs() {
         let row = json!({ "id": "x1", "pid": 11175, "status": "created", "bundle": "/srv/bundle", "created": "2026-11-25T10:31:41.823480957Z", "owner": "root" });
         assert_eq!(
-            table(&[row]),
+            table(&[Shown(row)]),
             "ID          PID         STATUS      BUNDLE        CREATED                          OWNER\n\
              x1          11175       created     /srv/bundle   2026-11-25T10:31:41.823480957Z   root\n"
         );

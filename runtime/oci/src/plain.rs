@@ -118,6 +118,7 @@ impl<'a> Line<'a> {
         let create = CreateArgs {
             bundle: bundle.unwrap_or_else(|| ".".into()),
             console_socket,
+            pidfd_socket: None,
             pid_file,
             no_pivot,
             no_new_keyring,
@@ -174,6 +175,7 @@ impl<'a> Line<'a> {
         }
         Some(Command::Exec(Box::new(ExecArgs {
             console_socket,
+            pidfd_socket: None,
             cwd,
             env,
             tty,

@@ -98,19 +98,28 @@ pub fn set_io_priority(class: u16, priority: u16) -> Result<()> {
     }
 }
 
+/// The calling thread may use every CPU that its groups allow: the kernel takes away the others of a mask that has them all.
+///
+/// # Errors
+/// `sched_setaffinity(2)`'s.
+pub fn every_cpu() -> Result<()> {
+    let mask = [u64::MAX; CPUS as usize / 64];
+    set_mask(&mask, || "every CPU".to_owned())
+}
+
 /// `sched_setaffinity(2)` of the calling thread.
 ///
 /// # Errors
 /// `EINVAL` when none of the CPUs is there.
 pub fn set_affinity(cpus: &[u32]) -> Result<()> {
-    let fail = |error: fn(&'static str, String) -> SysError| {
-        error("sched_setaffinity", format!("{cpus:?}"))
-    };
     let highest = cpus.iter().copied().max().unwrap_or(0);
     if highest >= CPUS {
-        return Err(fail(|call, args| {
-            SysError::new(call, args, nix::errno::Errno::EINVAL)
-        }));
+        let args = format!("{cpus:?}");
+        return Err(SysError::new(
+            "sched_setaffinity",
+            args,
+            nix::errno::Errno::EINVAL,
+        ));
     }
     let mut mask = vec![0_u64; (highest as usize / 64) + 1];
     for cpu in cpus {
@@ -118,20 +127,24 @@ pub fn set_affinity(cpus: &[u32]) -> Result<()> {
             *word |= 1 << (cpu % 64);
         }
     }
+    set_mask(&mask, || format!("{cpus:?}"))
+}
+
+fn set_mask(mask: &[u64], args: impl Fn() -> String) -> Result<()> {
     let own: libc::pid_t = 0;
-    // SAFETY: the kernel reads as many bytes at the pointer as the second argument says, which are those of the live vector.
+    // SAFETY: the kernel reads as many bytes at the pointer as the second argument says, which are those of the live slice.
     let ret = unsafe {
         libc::syscall(
             libc::SYS_sched_setaffinity,
             own,
-            size_of_val(mask.as_slice()),
+            size_of_val(mask),
             mask.as_ptr(),
         )
     };
     if ret == 0 {
         Ok(())
     } else {
-        Err(fail(SysError::last))
+        Err(SysError::last("sched_setaffinity", args()))
     }
 }
 

@@ -246,6 +246,7 @@ fn executed(container: Value, facts: &CompatFacts) -> Plan {
         id: "box".into(),
         pid: 99,
         groups: vec![place()],
+        named_groups: false,
         new_keyring: true,
         preserve_fds: 2,
     };

@@ -22,6 +22,8 @@ pub struct ExecOptions {
     pub pid: i32,
     /// The container's groups. None: the process stays in the caller's.
     pub groups: Vec<GroupPlace>,
+    /// `--cgroup` names some of them.
+    pub named_groups: bool,
     /// Not `--no-new-keyring`.
     pub new_keyring: bool,
     pub preserve_fds: u32,
@@ -153,6 +155,7 @@ impl Parts<'_> {
             push(BundleParentStep::JoinGroups {
                 groups: self.how.groups.clone(),
                 pid: self.how.pid,
+                named: self.how.named_groups,
             });
         }
         if !self.namespaces.is_empty() {
@@ -211,6 +214,9 @@ impl Parts<'_> {
             steps.push(ChildStep::Bundle(BundleStep::Affinity {
                 cpus: process.exec_affinity.last.clone(),
             }));
+        } else if process.exec_affinity.initial.is_empty() {
+            // What the caller is held to is not the container's.
+            steps.push(ChildStep::Bundle(BundleStep::EveryCpu));
         }
         // The container's own processes see it from here on, or from its second birth on, and shall not follow it anywhere (CVE-2019-5736,
         // CVE-2016-9962): in a joined user namespace it has no more rights than they may have. Its part of `/proc/self` has been written.

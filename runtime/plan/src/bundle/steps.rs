@@ -32,14 +32,22 @@ pub enum BundleParentStep {
     },
     /// The groups of a container that is there already, opened for a further process of it.
     /// On v2 a container may have moved its processes into groups below its own, which then takes none: the one that `pid` is in will do.
-    JoinGroups { groups: Vec<GroupPlace>, pid: i32 },
+    JoinGroups {
+        groups: Vec<GroupPlace>,
+        pid: i32,
+        /// They were asked for by name, so that each must be there. Else, where one is not, it is the one that `pid` is in.
+        named: bool,
+    },
     /// Trees of the host for the child's [`BundleStep::AttachRoot`] and [`BundleStep::Mount`]: each a detached copy, made with the caller's rights and
     /// sent in this order.
     SendMounts { mounts: Vec<SentMount> },
     /// A page of code that becomes the container's program, so that the kernel never looks at that program while the process is ours (CVE-2019-5736).
     Springboard,
     /// `prestart` and `createRuntime`: run when the child has its namespaces and mounts and waits in [`BundleStep::AwaitHooks`].
-    RuntimeHooks { hooks: Vec<Hook> },
+    RuntimeHooks {
+        prestart: Vec<Hook>,
+        create_runtime: Vec<Hook>,
+    },
 }
 
 /// Inside. Every one either succeeds or ends the launch.
@@ -94,7 +102,7 @@ pub enum BundleStep {
     },
     /// Tells the parent that the namespaces are there and waits until its hooks have run.
     AwaitHooks,
-    /// `createContainer` before the root changes, `startContainer` right before the program: run here, in the container's namespaces.
+    /// `createContainer` before the root changes, `startContainer` right before the program and under its filter: run here, in the container's namespaces.
     ContainerHooks {
         hooks: Vec<Hook>,
     },
@@ -134,6 +142,8 @@ pub enum BundleStep {
     Affinity {
         cpus: Vec<u32>,
     },
+    /// Every CPU that the groups allow, whichever the caller was held to.
+    EveryCpu,
     Personality {
         flags: u64,
     },
@@ -210,6 +220,7 @@ impl BundleStep {
             Self::Scheduler(_) => "Scheduler",
             Self::IoPriority(_) => "IoPriority",
             Self::Affinity { .. } => "Affinity",
+            Self::EveryCpu => "EveryCpu",
             Self::Personality { .. } => "Personality",
             Self::ExactRlimit { .. } => "ExactRlimit",
             Self::LowerRlimit { .. } => "LowerRlimit",

@@ -159,6 +159,7 @@ impl Launched<'_> {
         if let Some(made) = self.parent.bundle.made.take() {
             made.keep();
         }
+        self.send_pidfd()?;
         self.say(Word::Recorded(pid))
     }
 
@@ -209,7 +210,11 @@ impl Launched<'_> {
     }
 
     fn hooks(&self) -> Result<(), LaunchError> {
-        if self.parent.bundle.left_own && !self.parent.bundle.hooks.is_empty() {
+        let points = [
+            ("prestart", &self.parent.bundle.prestart),
+            ("createRuntime", &self.parent.bundle.create_runtime),
+        ];
+        if self.parent.bundle.left_own && points.iter().any(|(_, hooks)| !hooks.is_empty()) {
             return Err(LaunchError::at("hooks")(Cause::Refused {
                 problem: "hooks belong in the pid namespace around this user namespace, into which there is no way back".into(),
                 fix: "give the container a pid namespace of its own, or no hooks".into(),
@@ -217,12 +222,24 @@ impl Launched<'_> {
         }
         let document = &self.context.document;
         let state = document.json("creating", Some(self.child()?.pid().as_raw()));
-        run_hooks(
-            &self.parent.bundle.hooks,
-            &state.to_string(),
-            Place::Host(Some(&document.bundle)),
-        )
-        .map_err(LaunchError::Hook)
+        for (point, hooks) in points {
+            let place = Place::Host(Some(&document.bundle));
+            run_hooks(point, hooks, &state.to_string(), place).map_err(LaunchError::Hook)?;
+        }
+        Ok(())
+    }
+
+    /// As runc does it: one message, whose bytes say whether it is the container's first process or a further one.
+    fn send_pidfd(&self) -> Result<(), LaunchError> {
+        let Some(listener) = &self.context.pidfd_socket else {
+            return Ok(());
+        };
+        let kind: &[u8] = match self.context.first {
+            None => b"standard",
+            Some(_) => b"setns",
+        };
+        socket::send_fds(listener, kind, &[self.child()?.pidfd().as_fd()])
+            .map_err(LaunchError::at("pidfd socket"))
     }
 
     /// To the console socket as runc does it: one message, the name that the master was opened by as its bytes.

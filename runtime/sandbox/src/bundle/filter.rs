@@ -60,7 +60,7 @@ pub(super) fn listener(plan: &Plan) -> Result<Option<OwnedFd>, LaunchError> {
     listener
         .map(|listener| {
             socket::connect_unix(&listener.path).map_err(|error| Cause::Refused {
-                problem: format!("the listener of the seccomp profile: {error}"),
+                problem: format!("failed to connect with seccomp agent: {error}"),
                 fix: "name a listening socket in `linux.seccomp.listenerPath`".into(),
             })
         })

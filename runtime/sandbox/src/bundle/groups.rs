@@ -120,17 +120,31 @@ impl Parent<'_> {
         Ok(())
     }
 
-    /// Groups that another process of the container is in. One that is not there had no process, so that the container is not in it either.
-    pub(super) fn join_groups(&mut self, places: &[GroupPlace], pid: i32) -> Result<(), Cause> {
+    /// Groups that another process of the container is in. One that is gone had no process: the container moved itself, and further ones follow it, so
+    /// that none runs outside its limits.
+    pub(super) fn join_groups(
+        &mut self,
+        places: &[GroupPlace],
+        pid: i32,
+        named: bool,
+    ) -> Result<(), Cause> {
         for place in places {
-            if let Some(dir) = Dir::open_if_there(place)? {
-                let dir = if place.is_v2() && has_groups_below(&dir)? {
-                    of_process(place, pid)?
-                } else {
-                    dir
-                };
-                dir.let_join(place.is_v2(), &mut self.bundle.groups)?;
-            }
+            let dir = match Dir::open_if_there(place)? {
+                Some(dir) if place.is_v2() && has_groups_below(&dir)? => of_process(place, pid)?,
+                Some(dir) => dir,
+                None if named => {
+                    let shown = place.mount.join(&place.dir);
+                    return Err(Cause::Refused {
+                        problem: format!(
+                            "adding pid to cgroup {}: no such file or directory",
+                            shown.display()
+                        ),
+                        fix: "make it, or name one that is there with --cgroup".into(),
+                    });
+                }
+                None => of_process(place, pid)?,
+            };
+            dir.let_join(place.is_v2(), &mut self.bundle.groups)?;
         }
         Ok(())
     }
@@ -142,13 +156,14 @@ fn has_groups_below(dir: &Dir) -> SysResult<bool> {
     Ok(given.is_some_and(|given| !given.trim().is_empty()))
 }
 
-/// The group below the container's own that this process of it is in.
+/// The group of this hierarchy that this process of the container is in.
 fn of_process(place: &GroupPlace, pid: i32) -> Result<Dir, Cause> {
     let path = std::path::PathBuf::from(format!("/proc/{pid}/cgroup"));
     let text = std::fs::read_to_string(&path).map_err(|error| Cause::File { path, error })?;
     let group = text
         .lines()
-        .find_map(|line| line.strip_prefix("0::/"))
+        .filter_map(|line| line.split_once(':')?.1.split_once(":/"))
+        .find_map(|(hierarchy, group)| (hierarchy == place.hierarchy).then_some(group))
         .unwrap_or_default();
     let whole = GroupPlace {
         dir: group.into(),

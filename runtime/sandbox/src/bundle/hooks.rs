@@ -15,10 +15,16 @@ use std::os::fd::AsFd as _;
 /// Of each stream, in a message.
 const MOST_SHOWN: u64 = 4096;
 
-/// Runs them in order; the first that fails ends it, and the message says which.
-pub(crate) fn run_hooks(hooks: &[Hook], state: &str, at: Place<'_>) -> Result<(), String> {
+/// Runs those of one point of the lifecycle in order; the first that fails ends it, and the message says which.
+pub(crate) fn run_hooks(
+    point: &str,
+    hooks: &[Hook],
+    state: &str,
+    at: Place<'_>,
+) -> Result<(), String> {
     for (number, hook) in hooks.iter().enumerate() {
-        run(hook, state, at).map_err(|why| format!("error running hook #{number}: {why}"))?;
+        run(hook, state, at)
+            .map_err(|why| format!("error running {point} hook #{number}: {why}"))?;
     }
     Ok(())
 }
@@ -89,6 +95,7 @@ fn run(hook: &Hook, state: &str, at: Place<'_>) -> Result<(), String> {
     }
     let how = match (status.code(), status_signal(status)) {
         (Some(code), _) => format!("exit status {code}"),
+        (None, SIGSYS) => "signal: bad system call".to_owned(),
         (None, number) => format!("signal {number}"),
     };
     Err(format!(
@@ -97,6 +104,9 @@ fn run(hook: &Hook, state: &str, at: Place<'_>) -> Result<(), String> {
         text(&mut err)
     ))
 }
+
+/// What a filter ends a process with, by the words that callers look for.
+const SIGSYS: i32 = nix::libc::SIGSYS;
 
 fn status_signal(status: std::process::ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt as _;
@@ -164,17 +174,22 @@ mod tests {
                 "echo out; echo err >&2; exit 3",
                 None,
                 Err(
-                    "error running hook #0: error running hook: exit status 3, stdout: out\n, stderr: err\n",
+                    "error running poststart hook #0: error running hook: exit status 3, stdout: out\n, stderr: err\n",
                 ),
             ),
             (
                 "too long",
                 "exec sleep 1000",
                 Some(0),
-                Err("error running hook #0: hook ran past specified timeout of 0.0s"),
+                Err("error running poststart hook #0: hook ran past specified timeout of 0.0s"),
             ),
         ] {
-            let ran = run_hooks(&[hook(script, timeout)], "{}", Place::Host(None));
+            let ran = run_hooks(
+                "poststart",
+                &[hook(script, timeout)],
+                "{}",
+                Place::Host(None),
+            );
             assert_eq!(ran, want.map_err(str::to_owned), "{name}");
         }
         let missing = Hook {

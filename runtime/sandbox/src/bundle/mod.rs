@@ -44,6 +44,8 @@ pub struct BundleContext {
     pub fifo: Option<OwnedFd>,
     /// Who gets the master of the payload's terminal.
     pub console: Console,
+    /// Who gets a pidfd of the process (`--pidfd-socket`), connected.
+    pub pidfd_socket: Option<OwnedFd>,
     /// What the launch goes on with, and the caller should be told.
     pub warnings: RefCell<Vec<String>>,
 }
@@ -99,7 +101,8 @@ pub(crate) struct Side<'a> {
     pub(crate) left_own: bool,
     /// The parent joined the opened pid namespace for its children.
     pub(crate) pid_joined: bool,
-    hooks: Vec<Hook>,
+    prestart: Vec<Hook>,
+    create_runtime: Vec<Hook>,
     /// Opened for the child to join.
     pub(crate) groups: Joins,
     /// Taken back with this value, unless the container's process is on record.
@@ -136,8 +139,8 @@ impl Parent<'_> {
             } => self
                 .limits(rlimits, *oom_score_adj)
                 .map_err(LaunchError::at("limits")),
-            BundleParentStep::JoinGroups { groups, pid } => self
-                .join_groups(groups, *pid)
+            BundleParentStep::JoinGroups { groups, pid, named } => self
+                .join_groups(groups, *pid, *named)
                 .map_err(LaunchError::at("cgroups")),
             BundleParentStep::SendMounts { mounts } => {
                 self.send_mounts(mounts).map_err(LaunchError::at("mounts"))
@@ -147,8 +150,12 @@ impl Parent<'_> {
                 self.bundle.springboard = Some(made.map_err(LaunchError::at("springboard"))?);
                 Ok(())
             }
-            BundleParentStep::RuntimeHooks { hooks } => {
-                self.bundle.hooks.clone_from(hooks);
+            BundleParentStep::RuntimeHooks {
+                prestart,
+                create_runtime,
+            } => {
+                self.bundle.create_runtime.clone_from(create_runtime);
+                self.bundle.prestart.clone_from(prestart);
                 Ok(())
             }
         }

@@ -97,6 +97,7 @@ pub fn exec(
         push(BundleParentStep::JoinGroups {
             groups: groups.to_vec(),
             pid,
+            named: true,
         });
     }
     push(BundleParentStep::OpenNamespaces {

@@ -85,16 +85,17 @@ pub(super) fn parent(parts: &Parts<'_>) -> Vec<ParentStep> {
     push(BundleParentStep::SendMounts {
         mounts: parts.mounts.sent.clone(),
     });
-    let hooks = runtime_hooks(parts.config);
-    if !hooks.is_empty() {
-        push(BundleParentStep::RuntimeHooks { hooks });
+    if has_runtime_hooks(parts.config) {
+        push(BundleParentStep::RuntimeHooks {
+            prestart: parts.config.hooks.prestart.clone(),
+            create_runtime: parts.config.hooks.create_runtime.clone(),
+        });
     }
     steps
 }
 
-fn runtime_hooks(config: &Config) -> Vec<crate::bundle::Hook> {
-    let hooks = &config.hooks;
-    [&hooks.prestart[..], &hooks.create_runtime].concat()
+fn has_runtime_hooks(config: &Config) -> bool {
+    !config.hooks.prestart.is_empty() || !config.hooks.create_runtime.is_empty()
 }
 
 pub(super) fn child(parts: &Parts<'_>) -> Vec<ChildStep> {
@@ -116,6 +117,8 @@ fn enter(parts: &Parts<'_>, steps: &mut Vec<ChildStep>) {
     if !parts.how.groups.groups.is_empty() {
         steps.push(ChildStep::JoinCgroups);
     }
+    // After joining them: where a caller is held to some CPUs (a service manager's, `taskset`), the container is not.
+    steps.push(ChildStep::Bundle(BundleStep::EveryCpu));
     let early = among_others(parts);
     if early {
         oom_score_adj(parts, steps);
@@ -215,7 +218,13 @@ fn furnish(parts: &Parts<'_>, steps: &mut Vec<ChildStep>) {
     for path in &linux.readonly_paths {
         push(BundleStep::ReadonlyPath { path: path.clone() });
     }
-    for path in &linux.masked_paths {
+    // One that is named twice is masked once: a second mask would hide nothing more.
+    let mut masked = BTreeSet::new();
+    for path in linux
+        .masked_paths
+        .iter()
+        .filter(|path| masked.insert(*path))
+    {
         push(BundleStep::MaskPath { path: path.clone() });
     }
     if let Some(process) = &config.process {
@@ -234,7 +243,7 @@ fn furnish(parts: &Parts<'_>, steps: &mut Vec<ChildStep>) {
         push(BundleStep::Mount(mount.clone()));
     }
     // The specification has both after the mounts and before the root changes, the runtime's own first.
-    if !runtime_hooks(config).is_empty() {
+    if has_runtime_hooks(config) {
         push(BundleStep::AwaitHooks);
     }
     if !config.hooks.create_container.is_empty() {

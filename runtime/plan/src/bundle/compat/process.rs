@@ -148,10 +148,9 @@ impl Ending<'_> {
         steps.push(ChildStep::Bundle(BundleStep::BoundingSet {
             keep: capabilities.bounding,
         }));
-        if !process
-            .env
+        if !environment(&process.env)
             .iter()
-            .any(|entry| entry.len() > 5 && entry.starts_with("HOME="))
+            .any(|entry| entry.starts_with("HOME="))
         {
             // While whatever the root lets nobody else read can be read.
             steps.push(ChildStep::Bundle(BundleStep::Home {
@@ -209,11 +208,6 @@ impl Ending<'_> {
         if self.await_start {
             steps.push(ChildStep::Bundle(BundleStep::AwaitStart));
         }
-        if !self.start_hooks.is_empty() {
-            steps.push(ChildStep::Bundle(BundleStep::ContainerHooks {
-                hooks: self.start_hooks.to_vec(),
-            }));
-        }
         if self.scopes {
             // Where the network is the host's its abstract sockets are in reach, and some of them start containers (CVE-2020-15257). Signals need no
             // scope: a pid namespace holds them, and a shared one is shared for their sake.
@@ -226,11 +220,17 @@ impl Ending<'_> {
         if let Some(flags) = self.personality {
             steps.push(ChildStep::Bundle(BundleStep::Personality { flags }));
         }
-        // Last: what came before may use calls that the payload may not. After it come only what a filter of any runtime lets through.
+        // Last of ours: what came before may use calls that the payload may not. After it come only what a filter of any runtime lets through.
         if let Some(profile) = self.seccomp {
             steps.push(ChildStep::Bundle(BundleStep::SeccompProfile(Arc::clone(
                 profile,
             ))));
+        }
+        // Programs of the image like the one that follows, so they are held by all that holds it: outside the filter they could do what it forbids.
+        if !self.start_hooks.is_empty() {
+            steps.push(ChildStep::Bundle(BundleStep::ContainerHooks {
+                hooks: self.start_hooks.to_vec(),
+            }));
         }
         if self.late() {
             steps.push(ChildStep::Bundle(BundleStep::SetCapabilities(
@@ -246,16 +246,16 @@ impl Ending<'_> {
 
 /// Of a variable that is named twice the last one counts, as a shell has it, whatever the program's libc would find first.
 fn environment(env: &[String]) -> Vec<String> {
-    // An empty one is replaced by the user's own.
-    let env = env.iter().filter(|entry| *entry != "HOME=");
     let name = |entry: &String| entry.split('=').next().unwrap_or_default().to_owned();
     let mut kept: Vec<String> = Vec::new();
     let mut seen = std::collections::BTreeSet::new();
-    for entry in env.rev() {
+    for entry in env.iter().rev() {
         if seen.insert(name(entry)) {
             kept.push(entry.clone());
         }
     }
+    // An empty one is replaced by the user's own.
+    kept.retain(|entry| entry != "HOME=");
     kept.reverse();
     kept
 }

@@ -2,8 +2,6 @@
 //!
 //! v1 keeps a default and a list of exceptions; a list of rules means what that list looks like after the last of them. v2 has a program, made from the same list.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::Setting;
@@ -76,7 +74,8 @@ impl DeviceSet {
     /// A rule that takes from a wider one what v1 cannot take from it: the kernel would go on allowing it, or denying it.
     pub fn of<'a>(rules: impl Iterator<Item = &'a DeviceRule>) -> Result<Self> {
         let mut allow = false;
-        let mut exceptions = BTreeMap::new();
+        // In the order in which rules name them: the kernel's list keeps it, and so do those who read that list.
+        let mut exceptions: Vec<(DeviceMatch, DevicePermissions)> = Vec::new();
         for rule in rules {
             let block = match rule.kind {
                 // Of every kind is of every number and in every way, whatever else it says: it starts anew.
@@ -97,15 +96,14 @@ impl DeviceSet {
             if rule.allow == allow {
                 remove(&mut exceptions, devices, permissions)?;
             } else {
-                let old: DevicePermissions = exceptions.get(&devices).copied().unwrap_or_default();
-                exceptions.insert(devices, old.with(permissions));
+                match exceptions.iter_mut().find(|(named, _)| *named == devices) {
+                    Some((_, old)) => *old = old.with(permissions),
+                    None => exceptions.push((devices, permissions)),
+                }
             }
         }
-        exceptions.retain(|_, permissions| !permissions.none());
-        Ok(Self {
-            allow,
-            exceptions: exceptions.into_iter().collect(),
-        })
+        exceptions.retain(|(_, permissions)| !permissions.none());
+        Ok(Self { allow, exceptions })
     }
 
     /// For `devices.allow` and `devices.deny`: the default first, which empties the kernel's list.
@@ -144,13 +142,13 @@ impl DeviceMatch {
 }
 
 fn remove(
-    exceptions: &mut BTreeMap<DeviceMatch, DevicePermissions>,
+    exceptions: &mut [(DeviceMatch, DevicePermissions)],
     devices: DeviceMatch,
     permissions: DevicePermissions,
 ) -> Result<()> {
-    let wider = exceptions.iter().find(|(wider, theirs)| {
-        devices.part_of(**wider) && theirs.without(permissions) != **theirs
-    });
+    let wider = exceptions
+        .iter()
+        .find(|(wider, theirs)| devices.part_of(*wider) && theirs.without(permissions) != *theirs);
     if let Some((wider, theirs)) = wider {
         return Err(Refusal::new(
             "linux.resources.devices",
@@ -164,7 +162,7 @@ fn remove(
             "name the devices one by one instead of the wide rule",
         ));
     }
-    if let Some(old) = exceptions.get_mut(&devices) {
+    if let Some((_, old)) = exceptions.iter_mut().find(|(named, _)| *named == devices) {
         *old = old.without(permissions);
     }
     Ok(())
@@ -268,6 +266,10 @@ mod tests {
             ("+a", "allow a"),
             ("+a, -c 1:3 rwm", "allow a, deny c 1:3 rwm"),
             ("+a, -c 1:3 rwm, +c 1:3 r", "allow a, deny c 1:3 wm"),
+            (
+                "-a, +c 10:229 rwm, +b 8:20 rw, +c 1:3 r, +c 10:229 r",
+                "deny a, allow c 10:229 rwm, allow b 8:20 rw, allow c 1:3 r",
+            ),
             ("+c 1:3 rwm, -a", "deny a"),
             ("-a, +c *:* m, -c 1:3 rw", "deny a, allow c *:* m"),
             ("-a, +b *:* m, -c 1:3 m", "deny a, allow b *:* m"),

@@ -207,9 +207,14 @@ impl Made {
                 .lines()
                 .count();
             if inside > 0 {
-                self.warnings.push(format!(
-                    "container's cgroup is not empty: {inside} process(es) found"
-                ));
+                // Limits set here would be theirs too, and what ends this container would end them.
+                return Err(Cause::Refused {
+                    problem: format!("container's cgroup is not empty: {inside} process(es) found"),
+                    fix: format!(
+                        "empty {}, or name another linux.cgroupsPath",
+                        dir.path().display()
+                    ),
+                });
             }
         }
         Ok(())

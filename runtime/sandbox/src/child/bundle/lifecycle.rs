@@ -46,23 +46,29 @@ impl Child<'_> {
     pub(in crate::child) fn container_hooks(&mut self, hooks: &[Hook]) -> Result<()> {
         let pid = self.host_pid()?;
         // Hooks of before the root changes, or those right before the program.
-        let (status, place) = if self.rootfs.is_some() {
-            ("creating", Place::Host(None))
+        let env = self.environment();
+        let (point, status, place) = if self.rootfs.is_some() {
+            ("createContainer", "creating", Place::Host(None))
         } else {
-            ("created", Place::Container(self.environment()))
+            ("startContainer", "created", Place::Container(&env))
         };
         let state = self.context()?.document.json(status, Some(pid));
-        run_hooks(hooks, &state.to_string(), place).map_err(Failure::Said)
+        run_hooks(point, hooks, &state.to_string(), place).map_err(Failure::Said)
     }
 
     /// Of the program to be.
-    fn environment(&self) -> &[String] {
+    fn environment(&self) -> Vec<String> {
         let mut steps = self.inputs.plan.child.iter();
         let env = steps.find_map(|step| match step {
             ChildStep::Exec { env, .. } => Some(&env[..]),
             _ => None,
         });
+        let home = self.home.iter().map(|home| format!("HOME={home}"));
         env.unwrap_or_default()
+            .iter()
+            .cloned()
+            .chain(home)
+            .collect()
     }
 
     /// What execve(2) will say of a missing program is said before `create` returns.

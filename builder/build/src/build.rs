@@ -188,8 +188,11 @@ pub fn build(request: &BuildRequest, store: &Store) -> Result<Built, BuildError>
     let trees = base
         .as_ref()
         .map_or(Ok(Vec::new()), |image| store.unpacked(image))?;
-    let layers = plan(&spec, trees, &packages, &platform, looked)
-        .map_err(|problem| problem.in_file(file))?;
+    let (known, layers) = beside(cache.known_files(), || {
+        plan(&spec, trees, &packages, &platform, looked)
+    });
+    cache.knows(known);
+    let layers = layers.map_err(|problem| problem.in_file(file))?;
     let layers =
         split_layers(layers, &spec, base.as_ref()).map_err(|problem| problem.in_file(file))?;
     let entries = layers.iter().map(|(_, entries)| entries.len()).sum();

@@ -37,8 +37,8 @@ pub(crate) struct Cache<'a> {
     form: Form,
     started: SystemTime,
     proof: Steady,
-    /// Read when a file is asked about.
-    contents: Option<Contents>,
+    /// What earlier builds knew of files.
+    contents: Contents,
     devices: HashMap<u64, Option<Device>>,
     /// What the files of each layer so far hold.
     held: Vec<(&'a Entries, Vec<Option<Held>>)>,
@@ -67,7 +67,7 @@ impl<'a> Cache<'a> {
             form,
             started,
             proof: Steady::since(started),
-            contents: None,
+            contents: Contents::default(),
             devices: HashMap::new(),
             held: Vec::new(),
             read: false,
@@ -86,14 +86,21 @@ impl<'a> Cache<'a> {
         }
     }
 
-    fn load(&mut self) {
-        if self.contents.is_none() {
-            self.contents = Some(if self.used {
-                self.store.contents(&self.of)
+    /// Reads what earlier builds knew of files: some thread may while this one plans.
+    pub(crate) fn known_files(&self) -> impl Fn() -> Contents + use<'a> {
+        let (store, of, used) = (self.store, self.of.clone(), self.used);
+        move || {
+            if used {
+                store.contents(&of)
             } else {
                 Contents::default()
-            });
+            }
         }
+    }
+
+    /// What [`Cache::known_files`] read.
+    pub(crate) fn knows(&mut self, contents: Contents) {
+        self.contents = contents;
     }
 
     /// What the plan is made from; `None` if it is made of more.
@@ -246,13 +253,10 @@ impl<'a> Cache<'a> {
 
     fn known(&mut self, source: &Source) -> Option<Known> {
         let identity = source.identity();
-        self.load();
         let Self {
             contents, devices, ..
         } = self;
-        contents
-            .as_mut()?
-            .find(identity, || device(devices, source))
+        contents.find(identity, || device(devices, source))
     }
 
     /// Keeps that this build file gave these layers, if all that they hold is `proven`, and sends them where they are asked for. The image is whole by now, so
@@ -280,11 +284,9 @@ impl<'a> Cache<'a> {
 
     /// Keeps what was read of files: whether all of it is proven. True of them whatever becomes of the image.
     pub(crate) fn keep_contents(&mut self) -> airtight_image::Result<bool> {
-        self.load();
         let held = std::mem::take(&mut self.held);
         // The same files as before, and no other: what is kept says it all.
-        let kept = self.contents.as_ref().map_or(0, Contents::len);
-        if !self.read && self.found == kept {
+        if !self.read && self.found == self.contents.len() {
             self.store.used_contents(&self.of);
             return Ok(true);
         }

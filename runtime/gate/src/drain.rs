@@ -33,11 +33,11 @@ impl Server {
         self.ending = Some(now + SETTLE);
         self.leave_outside()?;
         // A connection that was made, written to and closed may not have been seen yet.
-        for number in 0..self.listeners.len() {
+        for number in 0..self.doors.len() {
             while self.accept(number)? {}
         }
         // None comes after. At the limit of connections those that still wait are cut.
-        self.stop_listening_where(|_| true)?;
+        self.doors.close_where(|_| true, &self.epoll)?;
         for key in self.connections.keys() {
             match self.connections.at(key) {
                 Some(one) if one.sandboxed().is_none() => {
@@ -65,7 +65,8 @@ impl Server {
     /// Whoever comes from outside finds nobody.
     fn leave_outside(&mut self) -> Result<(), GateError> {
         self.nursery = None;
-        self.stop_listening_where(|route| matches!(route, Route::Published(_)))?;
+        self.doors
+            .close_where(|route| matches!(route, Route::Published(_)), &self.epoll)?;
         for key in self.connections.keys() {
             let one = self.connections.at(key);
             if one.is_some_and(|one| {
@@ -74,17 +75,6 @@ impl Server {
                 self.cut(key);
             }
         }
-        Ok(())
-    }
-
-    fn stop_listening_where(&mut self, is_over: impl Fn(&Route) -> bool) -> Result<(), GateError> {
-        for (listener, route) in &self.listeners {
-            // Its closing is enough only where nobody else holds it.
-            if is_over(route) && self.paused.is_none() {
-                self.epoll.remove(listener)?;
-            }
-        }
-        self.listeners.retain(|(_, route)| !is_over(route));
         Ok(())
     }
 

@@ -14,6 +14,7 @@ pub mod audit;
 mod confine;
 mod dial;
 pub mod dns;
+mod doors;
 mod drain;
 mod error;
 mod exchange;

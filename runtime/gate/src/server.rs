@@ -3,15 +3,15 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::net::TcpListener;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use airtight_plan::{GatePlan, Upstream};
 use airtight_sys::socket::{self, Epoll, Event, Interest, Watch};
 
 use crate::audit::Audit;
 use crate::dial::{Connection, Route, Stage};
+use crate::doors::{Doors, connection_limit};
 use crate::error::GateError;
 use crate::handshake::Handed;
 use crate::nursery::Nursery;
@@ -25,8 +25,6 @@ const BUFFER: usize = 128 << 10;
 /// Connections taken from one listener before others have their turn.
 const ACCEPTS: usize = 64;
 const EVENTS: usize = 256;
-/// How long to let the kernel recover when it had no descriptor or memory for a connection.
-const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// Everything that serving takes. The parts of a dial are in [`crate::dial`].
 #[derive(Debug)]
@@ -39,11 +37,7 @@ pub(crate) struct Server {
     pub(crate) audit: Audit,
     /// When a dial has taken too long. An entry of a dial that is over does no harm.
     pub(crate) deadlines: BinaryHeap<Reverse<(Instant, Key)>>,
-    /// Those inside first.
-    pub(crate) listeners: Vec<(TcpListener, Route)>,
-    most: usize,
-    /// Listeners are not watched: at the limit, or until this moment after the kernel lacked something.
-    pub(crate) paused: Option<Option<Instant>>,
+    pub(crate) doors: Doors,
     buffer: Vec<u8>,
     /// Connections that have an event, or more to carry than one turn allows: each once, however much it says, so that none takes others' turns.
     queued: Vec<Key>,
@@ -66,17 +60,6 @@ impl Room {
             events: Vec::with_capacity(EVENTS),
         }
     }
-}
-
-/// Descriptors kept for everything that is not a connection.
-const SPARE: u64 = 64;
-
-/// How many connections, of two descriptors each, a limit of open files allows beside `fixed` other ones.
-#[must_use]
-pub(crate) fn connection_limit(open_files: u64, fixed: usize) -> usize {
-    let fixed = u64::try_from(fixed).unwrap_or(u64::MAX);
-    let free = open_files.saturating_sub(SPARE).saturating_sub(fixed);
-    usize::try_from(free / 2).unwrap_or(usize::MAX).min(1 << 20)
 }
 
 impl Server {
@@ -125,9 +108,7 @@ impl Server {
             resolver: Resolver::new(names),
             nursery,
             deadlines: BinaryHeap::new(),
-            listeners,
-            most,
-            paused: Some(None),
+            doors: Doors::new(listeners, most),
             buffer: vec![0; BUFFER],
             queued: Vec::new(),
             sandbox: pidfd,
@@ -186,7 +167,7 @@ impl Server {
             self.epoll
                 .add(nursery.as_fd(), Token::Nursery.pack(), Interest::Readable)?;
         }
-        self.listen()
+        Ok(self.doors.open(&self.epoll)?)
     }
 
     /// Serves until the sandbox ends, and what it has left on the way after that.
@@ -226,11 +207,15 @@ impl Server {
             return Some(0);
         }
         let dial = self.deadlines.peek().map(|Reverse((when, _))| *when);
-        let paused = self.paused.flatten();
-        let next = [dial, self.resolver.deadline(), paused, self.ending]
-            .into_iter()
-            .flatten()
-            .min()?;
+        let next = [
+            dial,
+            self.resolver.deadline(),
+            self.doors.deadline(),
+            self.ending,
+        ]
+        .into_iter()
+        .flatten()
+        .min()?;
         let wait = next.saturating_duration_since(Instant::now());
         // Rounded up: waking before the time would only wait again.
         Some(u32::try_from(wait.as_millis() + 1).unwrap_or(u32::MAX))
@@ -270,58 +255,15 @@ impl Server {
         for number in self.resolver.due(now) {
             self.resolve_on(number);
         }
-        let recovered = match self.paused {
-            Some(Some(until)) => until <= now,
-            Some(None) => true,
-            None => false,
-        };
-        // Some room first, so that the listeners are not switched on and off with each connection.
-        if recovered && self.connections.len() < self.most - self.most / 16 {
-            self.listen()?;
-        }
-        Ok(())
-    }
-
-    fn listen(&mut self) -> Result<(), GateError> {
-        for (number, (listener, _)) in self.listeners.iter().enumerate() {
-            self.epoll
-                .add(listener, Token::Listener(number).pack(), Interest::Readable)?;
-        }
-        self.paused = None;
-        Ok(())
-    }
-
-    /// Connections wait in the backlog, whose length bounds them.
-    fn pause(&mut self, until: Option<Instant>) -> Result<(), GateError> {
-        for (listener, _) in &self.listeners {
-            self.epoll.remove(listener)?;
-        }
-        self.paused = Some(until);
-        Ok(())
+        Ok(self.doors.keep_time(&self.epoll, now)?)
     }
 
     /// Whether more may be waiting.
     pub(crate) fn accept(&mut self, number: usize) -> Result<bool, GateError> {
         for _ in 0..ACCEPTS {
-            if self.paused.is_some() {
-                return Ok(false);
-            }
-            if self.connections.len() >= self.most {
-                self.pause(None)?;
-                return Ok(false);
-            }
-            let Some((listener, route)) = self.listeners.get(number) else {
-                return Ok(false);
-            };
-            let route = *route;
-            match socket::tcp_accept(listener) {
-                Ok(Some(fd)) => self.accepted(fd, route),
-                Ok(None) => return Ok(false),
-                // No descriptor, no memory: of this process or of the host.
-                Err(_) => {
-                    self.pause(Some(Instant::now() + BACK_OFF))?;
-                    return Ok(false);
-                }
+            match self.doors.accept(number, &self.epoll)? {
+                Some((fd, route)) => self.accepted(fd, route),
+                None => return Ok(false),
             }
         }
         Ok(true)
@@ -439,7 +381,7 @@ impl Server {
 
     /// Closes both sides in order.
     fn end(&mut self, key: Key) {
-        if let Some(one) = self.connections.remove(key) {
+        if let Some(one) = self.remove(key) {
             one.near.end();
             if let Stage::Carrying(far) = one.stage {
                 far.end();
@@ -449,7 +391,13 @@ impl Server {
 
     /// Ends both sides by RST.
     pub(crate) fn cut(&mut self, key: Key) {
-        drop(self.connections.remove(key));
+        drop(self.remove(key));
+    }
+
+    fn remove(&mut self, key: Key) -> Option<Connection> {
+        let one = self.connections.remove(key)?;
+        self.doors.left(one.route);
+        Some(one)
     }
 
     /// Both sides are connected.
@@ -463,6 +411,8 @@ impl Server {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     /// One that never runs, with two connections.
@@ -523,22 +473,5 @@ mod tests {
         server.near(key, event(true, false));
         server.turn(&mut room).unwrap();
         assert_eq!(server.connections.len(), 0);
-    }
-
-    #[test]
-    fn connections_leave_room_for_the_rest() {
-        for (open_files, fixed, want) in [
-            (20000, 36, 9950),
-            (64, 0, 0),
-            (0, 0, 0),
-            (100, 4, 16),
-            (u64::MAX, 0, 1 << 20),
-        ] {
-            assert_eq!(
-                connection_limit(open_files, fixed),
-                want,
-                "{open_files} {fixed}"
-            );
-        }
     }
 }

@@ -242,3 +242,37 @@ fn privileged_a_pidfd_is_sent_where_it_is_asked_for() {
             assert_eq!(fs::read_to_string(&file).unwrap(), pid.to_string());
         });
 }
+
+#[test]
+fn privileged_debug_tells_what_was_done() {
+    must("--debug: lines of level debug, on stderr or in the log, in its format").holds(|place| {
+        let container = place.container(|config| config["process"]["args"] = json!(["/bin/true"]));
+        let log = place.path("log");
+        let shown = log.display().to_string();
+        for (flags, wanted) in [
+            (&["--debug"][..], "level=debug"),
+            (&["--debug", "--log", &shown], "level=debug"),
+            (
+                &["--debug", "--log-format", "json", "--log", &shown],
+                "\"level\":\"debug\"",
+            ),
+        ] {
+            let mut command = place.command();
+            let call = container.command("run", &[]);
+            // What follows `--root DIR` in the other.
+            let words: Vec<_> = call.get_args().collect();
+            let verb = words.iter().position(|word| *word == "run").unwrap();
+            command.args(flags).args(&words[verb..]);
+            let ran = place.finish(command);
+            assert_eq!(ran.code, Some(0), "{ran:?}");
+            let logged = fs::read_to_string(&log).unwrap_or_default();
+            let (told, silent) = match flags.len() {
+                1 => (&ran.stderr, &logged),
+                _ => (&logged, &ran.stderr),
+            };
+            assert!(told.contains(wanted), "{flags:?}: {told}");
+            assert!(!silent.contains("debug"), "{flags:?}: {silent}");
+            drop(fs::remove_file(&log));
+        }
+    });
+}

@@ -319,6 +319,32 @@ fn privileged_a_recursive_bind_mount_takes_what_is_below() {
 }
 
 #[test]
+fn privileged_a_bind_that_says_one_flag_says_them_all() {
+    must("a bind mount without flags is as its source; with any, it has those and no other, as mount(8)'s remount has it").holds(|place| {
+        let from = source(place);
+        let script = "mount -t tmpfs -o nosuid,nodev,noexec,noatime held \"$1\" && shift && exec \"$@\"";
+        let container = place.container(|config| {
+            config["process"]["args"] = json!(["/bin/sh", "-c", INFO]);
+            for (point, options) in [("/plain", &["bind"][..]), ("/ro", &["bind", "ro"]), ("/some", &["rbind", "noexec", "rprivate"])] {
+                add(&mut config["mounts"], bind(&from, point, options));
+            }
+        });
+        let inner = container.command("run", &[]);
+        let mut command = std::process::Command::new("unshare");
+        command.args(["-m", "sh", "-c", script, "sh", &from]).arg(inner.get_program()).args(inner.get_args());
+        let ran = place.finish(command);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        for (point, wanted) in [
+            ("/plain", &["rw", "nosuid", "nodev", "noexec", "noatime"][..]),
+            ("/ro", &["ro", "noatime"]),
+            ("/some", &["rw", "noexec", "noatime"]),
+        ] {
+            assert_eq!(mounted(&ran.stdout, point).options, wanted, "{point}: {}", ran.stdout);
+        }
+    });
+}
+
+#[test]
 fn privileged_a_tmpfs_can_be_given_a_copy() {
     must("config.md: tmpcopyup: the tmpfs gets a copy of what was at its destination").holds(|place| {
         let container = place.container(|config| {

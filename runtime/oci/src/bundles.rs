@@ -99,6 +99,7 @@ fn honoured(global: &Global, args: &CreateArgs, then: Then) -> Result<Prepared, 
     if let Some(count) = listen {
         pass_listeners(&mut plan, count);
     }
+    report::steps(global, &plan);
     Ok(Prepared {
         plan,
         config: text,

@@ -8,7 +8,7 @@ use airtight_plan::bundle::airtight::{
     Beyond, Lifecycle, Wish, create, exec_airtight, further_process, wish,
 };
 use airtight_plan::bundle::{Config, GroupPlace, ProcessConfig, group_plan};
-use airtight_plan::{Audit, ChildStep, Control, HostFacts, Plan};
+use airtight_plan::{Audit, Control, HostFacts, Plan};
 use airtight_profiles::{OnExcess, Policy};
 use airtight_sandbox::groups::hierarchies;
 use airtight_sandbox::{ProbeInput, plain_layers, probe};
@@ -73,9 +73,7 @@ pub(crate) fn prepare(
         foreground: stays == Stays::Yes,
     };
     let plan = create(plan, &wish.extras, &how)?;
-    // The whole of it is what `airtight plan` is for: its table would be a tenth of this binary.
-    let steps: Vec<_> = plan.child.iter().map(ChildStep::name).collect();
-    report::debug(global, &format!("the child's steps: {}", steps.join(" ")));
+    report::steps(global, &plan);
     let mode = Mode::Airtight {
         profile: global.profile.clone(),
         narrow,

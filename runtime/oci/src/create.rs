@@ -159,12 +159,18 @@ fn context(
         console,
         pidfd_socket: None,
         warnings: RefCell::default(),
+        stamps: RefCell::default(),
     }
 }
 
-fn tell(global: &Global, context: &BundleContext) {
+pub(crate) fn tell(global: &Global, context: &BundleContext) {
     for warning in context.warnings.take() {
         report::warn(global, &warning);
+    }
+    let stamps = context.stamps.take();
+    for ((_, before), (step, at)) in stamps.iter().zip(stamps.iter().skip(1)) {
+        let took = at.saturating_sub(*before).as_micros();
+        report::debug(global, &format!("{step}: {took} us"));
     }
 }
 

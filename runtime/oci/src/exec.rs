@@ -18,7 +18,7 @@ use crate::args::{ExecArgs, Global};
 use crate::bundles::{Stays, pass_listeners, preserved};
 use crate::config;
 use crate::confined::{self, Further};
-use crate::create::{console, pidfd_socket, write_pid};
+use crate::create::{console, pidfd_socket, tell, write_pid};
 use crate::record::{Mode, Process, Record};
 use crate::report::{self, Failure};
 use crate::state::{CONFIG, Home, Root, Status};
@@ -96,6 +96,7 @@ pub(crate) fn exec(global: &Global, args: &ExecArgs) -> Result<ExitCode, Failure
         )?,
         pidfd_socket: pidfd_socket(args.pidfd_socket.as_deref())?,
         warnings: RefCell::default(),
+        stamps: RefCell::default(),
     };
     // The namespaces were opened by the number of the container's process: that it lives shows that they were its own. The child waits for this.
     let mut known = |created: Created| {
@@ -105,11 +106,14 @@ pub(crate) fn exec(global: &Global, args: &ExecArgs) -> Result<ExitCode, Failure
         write_pid(args.pid_file.as_deref(), created.pid)
             .map_err(|failure| io::Error::other(failure.to_string()))
     };
+    report::steps(global, &plan);
     if args.detach {
-        launch(&plan, &context, &mut known).map_err(Failure::Exec)?;
-        return Ok(ExitCode::SUCCESS);
+        let launched = launch(&plan, &context, &mut known).map_err(Failure::Exec);
+        tell(global, &context);
+        return launched.map(|_| ExitCode::SUCCESS);
     }
-    let outcome = launch_and_wait(&plan, &context, &mut known, |_| {}).map_err(Failure::Exec)?;
+    let outcome = launch_and_wait(&plan, &context, &mut known, |_| tell(global, &context))
+        .map_err(Failure::Exec)?;
     Ok(report::outcome(outcome))
 }
 

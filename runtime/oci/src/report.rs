@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use airtight_plan::{ChildStep, Plan};
 use airtight_profiles::{Excess, ProfileError};
 use airtight_sandbox::{Cause, LaunchError, Outcome};
 use airtight_sys::SysError;
@@ -138,7 +139,17 @@ pub(crate) fn debug(args: &Global, message: &str) {
     match (&args.log, args.debug) {
         (_, false) => {}
         (Some(_), true) => log(args, "debug", message),
-        (None, true) => say(message),
+        (None, true) => {
+            airtight_sandbox::tell_caller(&format!("{}\n", line(args, "debug", message)));
+        }
+    }
+}
+
+/// The whole of a plan is what `airtight plan` is for: its table would be a tenth of this binary.
+pub(crate) fn steps(args: &Global, plan: &Plan) {
+    if args.debug {
+        let steps: Vec<_> = plan.child.iter().map(ChildStep::name).collect();
+        debug(args, &format!("the child's steps: {}", steps.join(" ")));
     }
 }
 
@@ -170,13 +181,7 @@ fn say(message: &str) {
 /// One line, appended. A log that cannot be written is no reason to hide the error that stderr has, nor to give another.
 fn log(args: &Global, level: &str, message: &str) {
     let Some(path) = &args.log else { return };
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    let line = match args.log_format {
-        LogFormat::Json => json!({ "level": level, "msg": message, "time": time(now) }).to_string(),
-        LogFormat::Text => format!("time=\"{}\" level={level} msg={message:?}", time(now)),
-    };
+    let line = line(args, level, message);
     let written = OpenOptions::new()
         .append(true)
         .create(true)
@@ -184,6 +189,16 @@ fn log(args: &Global, level: &str, message: &str) {
         .and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
     if let Err(error) = written {
         say(&format!("--log {}: {error}", path.display()));
+    }
+}
+
+fn line(args: &Global, level: &str, message: &str) -> String {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    match args.log_format {
+        LogFormat::Json => json!({ "level": level, "msg": message, "time": time(now) }).to_string(),
+        LogFormat::Text => format!("time=\"{}\" level={level} msg={message:?}", time(now)),
     }
 }
 

@@ -107,6 +107,8 @@ fn launch<'a>(
     process::fill_standard_streams().map_err(LaunchError::at("standard streams"))?;
     // The child is a fork of this process.
     namespace::assert_single_threaded().map_err(LaunchError::at("clone"))?;
+    let begin = ("begin".to_owned(), process::now());
+    context.stamps.borrow_mut().push(begin);
     let program = filter::program(plan, &context.launch)?;
     let sink = Sink::open(&plan.audit, &plan.id).map_err(LaunchError::at("audit"))?;
     let mut parent =
@@ -175,7 +177,7 @@ impl Launched<'_> {
                     self.say(Word::HooksDone)?;
                 }
                 Message::Terminal(master) => self.terminal(master)?,
-                Message::Stamp { .. } => {}
+                Message::Stamp { step, at } => self.context.stamps.borrow_mut().push((step, at)),
                 Message::Created if self.context.fifo.is_some() => return Ok(()),
                 Message::Created => {}
                 Message::End if self.context.fifo.is_none() => return Ok(()),

@@ -15,6 +15,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::cgroup::Joins;
 use airtight_plan::bundle::{BundleParentStep, Hook, NamespaceKind};
@@ -48,6 +49,8 @@ pub struct BundleContext {
     pub pidfd_socket: Option<OwnedFd>,
     /// What the launch goes on with, and the caller should be told.
     pub warnings: RefCell<Vec<String>>,
+    /// When each step of the child was done, after the launch's own start; filled where `launch` asks for it.
+    pub stamps: RefCell<Vec<(String, Duration)>>,
 }
 
 #[derive(Debug)]

@@ -60,6 +60,10 @@ impl Mounts {
         let idmap = idmap(entry, &options, bind, asked, facts)?;
         let own = if entry.kind == "tmpfs" && !bind && !options.remount {
             self.later(&mut options.own, &destination)
+        } else if bind {
+            // A user namespace may not take back what the host's mount holds its files to, and is not given more by us.
+            let locked = asked.has(NamespaceKind::User) || facts.in_user_namespace;
+            options.own.whole(locked)
         } else {
             options.own
         };

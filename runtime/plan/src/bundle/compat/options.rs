@@ -14,6 +14,7 @@ const NOATIME: u64 = 0x10;
 const STRICTATIME: u64 = 0x20;
 const NODIRATIME: u64 = 0x80;
 const NOSYMFOLLOW: u64 = 0x0020_0000;
+const SAID_TOGETHER: u64 = RDONLY | NOSUID | NODEV | NOEXEC | NOSYMFOLLOW;
 
 /// What the words of an entry say together; a later word takes back an earlier one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,6 +62,16 @@ impl Attributes {
         if self.set & ATIME == value {
             self.set &= !ATIME;
         }
+    }
+
+    /// For a bind, as `mount --bind -o remount` and every runtime have it: one that says any attribute says them all, and what it leaves out is off, whatever
+    /// the source has. Access times stay. Where attributes of the host's mounts are `locked`, those that only take rights away stay too.
+    pub(super) fn whole(mut self, locked: bool) -> Self {
+        if self != Self::default() {
+            let all = if locked { NOSYMFOLLOW } else { SAID_TOGETHER };
+            self.clear |= all & !self.set;
+        }
+        self
     }
 
     /// One word; false: it is none of them.

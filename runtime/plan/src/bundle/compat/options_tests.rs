@@ -71,6 +71,24 @@ fn the_last_word_counts() {
 }
 
 #[test]
+fn a_bind_that_says_one_says_all() {
+    for (words, locked, set, clear) in [
+        ("", false, 0, 0),
+        ("ro", false, 0x1, 0x20_000e),
+        ("rw", false, 0, 0x20_000f),
+        ("rw", true, 0, 0x20_0001),
+        ("ro,noexec", false, 0x9, 0x20_0006),
+        ("nosymfollow", false, 0x20_0000, 0xf),
+        ("ro", true, 0x1, 0x20_0000),
+        ("noatime", false, 0x10, 0x20_007f),
+        ("rro", false, 0, 0),
+    ] {
+        let whole = of(words).own.whole(locked);
+        assert_eq!(whole, Attributes { set, clear }, "{words} {locked}");
+    }
+}
+
+#[test]
 fn words_that_are_no_attributes() {
     let data = |key: &str, value: Option<&str>| Options {
         data: vec![(key.to_owned(), value.map(str::to_owned))],

@@ -1,6 +1,5 @@
 //! `copy`: sources of this host become entries. What an immutable layer cannot hold is refused by name.
 
-use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -88,7 +87,8 @@ pub(crate) fn copy(
         _ => asked.to.clone(),
     };
     let source = |identity| root.source(way, named, identity);
-    walk.entry(kind, source, shown, &to)
+    let origin = walk.origin(shown);
+    walk.entry(kind, source, origin, to)
 }
 
 /// Where a source lies, and what it was when it was looked at.
@@ -168,6 +168,7 @@ impl Walk<'_> {
         let mut listings = listings.into_iter();
         // Directories that are being added, each in the one before it.
         let mut open = Vec::new();
+        let mut text = String::new();
         let mut next = listings.next();
         loop {
             if let Some(Listing { below, items, .. }) = next.take() {
@@ -180,6 +181,7 @@ impl Walk<'_> {
                     .iter()
                     .fold(self.asked.to.clone(), |to, name| to.child(name));
                 let beneath = self.root.beneath(join(way, &below), join(named, &below));
+                let shown = shown.to_string_lossy().into_owned();
                 open.push((beneath, shown, place, items, 0));
             }
             let Some((beneath, shown, to, items, at)) = open.last_mut() else {
@@ -190,13 +192,19 @@ impl Walk<'_> {
                 continue;
             };
             *at += 1;
-            let (shown, to) = (child(shown, name), to.child(name));
+            text.clear();
+            text.push_str(shown);
+            if !shown.is_empty() && !shown.ends_with('/') {
+                text.push('/');
+            }
+            text.push_str(&name.to_string_lossy());
+            let (origin, to) = (Origin::declared_as(&self.key, &text), to.child(name));
             if *kind == ItemKind::Directory {
                 // They were sorted so: what lies in it is the next.
                 next = listings.next();
             }
             let source = |identity| beneath.source(name.to_owned(), identity);
-            self.entry(kind.clone(), source, &shown, &to)?;
+            self.entry(kind.clone(), source, origin, to)?;
         }
     }
 
@@ -204,8 +212,8 @@ impl Walk<'_> {
         &mut self,
         kind: ItemKind,
         source: impl FnOnce(Identity) -> Source,
-        shown: &Path,
-        to: &ImagePath,
+        origin: Origin,
+        to: ImagePath,
     ) -> Result<(), Problem> {
         let kind = match kind {
             ItemKind::Directory => EntryKind::Directory,
@@ -218,7 +226,7 @@ impl Walk<'_> {
             ItemKind::Other(what) => {
                 let problem = format!(
                     "`{}` is {what}, which a layer of an app cannot hold",
-                    shown.display()
+                    origin.source()
                 );
                 return Err(Problem::new(
                     self.source_key(),
@@ -227,7 +235,6 @@ impl Walk<'_> {
                 ));
             }
         };
-        let origin = self.origin(shown);
         self.tree.lay(to, kind, origin)
     }
 
@@ -242,18 +249,6 @@ impl Walk<'_> {
     fn unreadable(&self, path: &Path, err: &io::Error) -> Problem {
         unreadable(&self.source_key(), path, err)
     }
-}
-
-/// As [`Path::join`] with one name, which it would take apart.
-fn child(path: &Path, name: &OsStr) -> PathBuf {
-    let path = path.as_os_str();
-    let mut all = OsString::with_capacity(path.len() + 1 + name.len());
-    all.push(path);
-    if !path.is_empty() && !path.as_encoded_bytes().ends_with(b"/") {
-        all.push("/");
-    }
-    all.push(name);
-    all.into()
 }
 
 /// Without a slash at its end where `below` is empty.

@@ -59,10 +59,16 @@ pub(crate) enum Reason {
 
 impl Origin {
     pub(crate) fn declared(key: &Arc<str>, source: &Path) -> Self {
-        let source = source.to_string_lossy().into();
+        Self::declared_as(key, &source.to_string_lossy())
+    }
+
+    /// As [`Origin::declared`], of a path as text.
+    pub(crate) fn declared_as(key: &Arc<str>, source: &str) -> Self {
         Self {
             key: key.clone(),
-            reason: Reason::Declared { source },
+            reason: Reason::Declared {
+                source: source.into(),
+            },
         }
     }
 

@@ -2,12 +2,15 @@
 //! changes nothing takes.
 
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use airtight_image::source::{ItemKind, Items, ListError, Names};
+use airtight_image::layer::MAX_PATH;
+use airtight_image::source::{ItemKind, Items, ListError, Names, directory_beneath, list};
 
-use crate::cache::listed;
+use crate::cache;
 use crate::glob::Pattern;
 use crate::source::Root;
 
@@ -15,6 +18,8 @@ use crate::source::Root;
 const WORTH_A_THREAD: usize = 8;
 /// More wait for each other in the kernel.
 const MAX_THREADS: usize = 8;
+/// Of directories some of whose own wait.
+const MAX_HELD: usize = 32;
 
 /// What lies in one directory.
 pub(crate) struct Listing {
@@ -33,7 +38,11 @@ pub(crate) fn scan(root: &Root, way: &Path, exclude: &[Pattern]) -> Vec<Listing>
         way,
         exclude,
         state: Mutex::new(State {
-            waiting: vec![PathBuf::new()],
+            waiting: vec![Group {
+                of: None,
+                below: vec![PathBuf::new()],
+            }],
+            count: 1,
             working: 0,
             idle: 0,
             listings: Vec::new(),
@@ -41,7 +50,7 @@ pub(crate) fn scan(root: &Root, way: &Path, exclude: &[Pattern]) -> Vec<Listing>
         changed: Condvar::new(),
     };
     scan.alone();
-    if !scan.state().waiting.is_empty() {
+    if scan.state().count > 0 {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         std::thread::scope(|scope| {
             for _ in 1..cpus.min(MAX_THREADS) {
@@ -72,13 +81,26 @@ struct Scan<'a> {
 }
 
 struct State {
-    waiting: Vec<PathBuf>,
+    /// The last is taken first, so there are about as many as a directory lies deep.
+    waiting: Vec<Group>,
+    /// Directories that wait.
+    count: usize,
     /// Threads that list a directory, and may find others.
     working: usize,
     /// Threads that wait.
     idle: usize,
     listings: Vec<Listing>,
 }
+
+/// Directories that wait, all in one; never none.
+struct Group {
+    /// That one, so that the way to it is not walked for each; `None` where enough are held.
+    of: Option<Arc<File>>,
+    below: Vec<PathBuf>,
+}
+
+/// A directory that is to be listed, and the one that it lies in.
+type Next = (PathBuf, Option<Arc<File>>);
 
 impl Scan<'_> {
     fn state(&self) -> MutexGuard<'_, State> {
@@ -89,11 +111,11 @@ impl Scan<'_> {
     fn alone(&self) {
         let mut names = Names::default();
         let mut state = self.state();
-        while state.waiting.len() < WORTH_A_THREAD
-            && let Some(below) = state.waiting.pop()
+        while state.count < WORTH_A_THREAD
+            && let Some(next) = state.next()
         {
-            let listing = self.list(below, &mut names);
-            state.add(listing);
+            let (listing, held) = self.list(next, &mut names);
+            state.add(listing, held);
         }
     }
 
@@ -101,7 +123,7 @@ impl Scan<'_> {
         let mut names = Names::default();
         let mut state = self.state();
         loop {
-            let Some(below) = state.waiting.pop() else {
+            let Some(next) = state.next() else {
                 if state.working == 0 {
                     self.changed.notify_all();
                     return;
@@ -116,10 +138,10 @@ impl Scan<'_> {
             };
             state.working += 1;
             drop(state);
-            let listing = self.list(below, &mut names);
+            let (listing, held) = self.list(next, &mut names);
             state = self.state();
             state.working -= 1;
-            let more = state.add(listing);
+            let more = state.add(listing, held);
             // This thread takes one itself.
             if more > 1 && state.idle > 0 {
                 self.changed.notify_all();
@@ -127,31 +149,63 @@ impl Scan<'_> {
         }
     }
 
-    fn list(&self, below: PathBuf, names: &mut Names) -> Listing {
+    /// The directory itself too, unless it could not be listed.
+    fn list(&self, (below, of): Next, names: &mut Names) -> (Listing, Option<File>) {
         let wanted = |name: &OsStr| {
             let named = |pattern: &Pattern| pattern.matches(&below.join(name));
             !self.exclude.iter().any(named)
         };
-        let items = self.root.list(&self.way.join(&below), names, wanted);
+        let opened = match (of, below.file_name()) {
+            // As the kernel would say of the whole way: names could go on for ever.
+            _ if below.as_os_str().len() >= MAX_PATH => {
+                Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG))
+            }
+            (Some(of), Some(name)) => directory_beneath(&of, name.as_ref()),
+            (_, _) => self.root.directory(&self.way.join(&below)),
+        };
+        let listed = opened
+            .map_err(|error| ListError { name: None, error })
+            .and_then(|held| Ok((list(&held, names, wanted)?, held)));
+        let (items, held) = match listed {
+            Ok((items, held)) => (Ok(items), Some(held)),
+            Err(error) => (Err(error), None),
+        };
         let seen = match &items {
-            Ok(items) => listed(&below, items),
+            Ok(items) => cache::listed(&below, items),
             Err(_) => [0; 32],
         };
-        Listing { below, items, seen }
+        let listing = Listing { below, items, seen };
+        (listing, held)
     }
 }
 
 impl State {
+    fn next(&mut self) -> Option<Next> {
+        let group = self.waiting.last_mut()?;
+        let below = group.below.pop()?;
+        let of = group.of.clone();
+        if group.below.is_empty() {
+            self.waiting.pop();
+        }
+        self.count -= 1;
+        Some((below, of))
+    }
+
     /// How many directories that waits for are in it.
-    fn add(&mut self, listing: Listing) -> usize {
-        let before = self.waiting.len();
-        for (name, kind) in listing.items.iter().flat_map(Items::iter) {
-            if *kind == ItemKind::Directory {
-                self.waiting.push(listing.below.join(name));
-            }
+    fn add(&mut self, listing: Listing, held: Option<File>) -> usize {
+        let items = listing.items.iter().flat_map(Items::iter);
+        let directories = items.filter(|(_, kind)| **kind == ItemKind::Directory);
+        let below: Vec<_> = directories
+            .map(|(name, _)| listing.below.join(name))
+            .collect();
+        let more = below.len();
+        if more > 0 {
+            let of = held.filter(|_| self.waiting.len() < MAX_HELD).map(Arc::new);
+            self.waiting.push(Group { of, below });
+            self.count += more;
         }
         self.listings.push(listing);
-        self.waiting.len() - before
+        more
     }
 }
 
@@ -199,5 +253,30 @@ mod tests {
         assert_eq!(gone.len(), 1);
         let told = gone.into_iter().next().map(|listing| listing.items);
         assert!(matches!(told, Some(Err(ListError { name: None, .. }))));
+    }
+
+    #[test]
+    fn a_way_that_is_longer_than_a_path_may_be_is_not_gone_to_its_end() {
+        use std::os::fd::AsRawFd as _;
+
+        let dir = tempfile::tempdir().unwrap();
+        let name = "d".repeat(250);
+        let mut at = File::open(dir.path()).unwrap();
+        for _ in 0..24 {
+            let below = PathBuf::from(format!("/proc/self/fd/{}/{name}", at.as_raw_fd()));
+            fs::create_dir(&below).unwrap();
+            at = File::open(below).unwrap();
+        }
+        let root = Root::open(dir.path()).unwrap();
+        let listings = scan(&root, Path::new(""), &[]);
+        let wrong: Vec<_> = listings
+            .into_iter()
+            .filter_map(|listing| listing.items.err())
+            .collect();
+        let codes: Vec<_> = wrong
+            .iter()
+            .map(|wrong| wrong.error.raw_os_error())
+            .collect();
+        assert_eq!(codes, [Some(libc::ENAMETOOLONG)]);
     }
 }

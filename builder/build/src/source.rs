@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use airtight_image::Identity;
 use airtight_image::source::{
-    ItemKind, Items, ListError, Names, kind_beneath, list_beneath, look_beneath, read_beneath,
+    ItemKind, directory_beneath, kind_beneath, look_beneath, read_beneath,
 };
 
 /// A regular file, as it was when the plan was made.
@@ -195,14 +195,9 @@ impl Root {
         kind_beneath(&self.at, way)
     }
 
-    /// What lies in the directory at the end of `way`.
-    pub(crate) fn list(
-        &self,
-        way: &Path,
-        names: &mut Names,
-        wanted: impl Fn(&OsStr) -> bool,
-    ) -> Result<Items, ListError> {
-        list_beneath(&self.at, way, names, wanted)
+    /// The directory at the end of `way`, to list it.
+    pub(crate) fn directory(&self, way: &Path) -> io::Result<File> {
+        directory_beneath(&self.at, way)
     }
 
     /// The file at the end of `way`, which `path` names and which was `identity` when it was looked at.

@@ -72,6 +72,7 @@ impl Tree {
         origin: &Origin,
     ) -> Result<ImagePath, Problem> {
         let place = self.place(path, &kind, origin)?;
+        let place = place.unwrap_or_else(|| path.clone());
         self.put(place.clone(), kind, origin.clone())?;
         Ok(place)
     }
@@ -79,12 +80,12 @@ impl Tree {
     /// As [`Tree::add`], for whom the place does not matter.
     pub(crate) fn lay(
         &mut self,
-        path: &ImagePath,
+        path: ImagePath,
         kind: EntryKind,
         origin: Origin,
     ) -> Result<(), Problem> {
-        let place = self.place(path, &kind, &origin)?;
-        self.put(place, kind, origin)
+        let place = self.place(&path, &kind, &origin)?;
+        self.put(place.unwrap_or(path), kind, origin)
     }
 
     fn put(&mut self, place: ImagePath, kind: EntryKind, origin: Origin) -> Result<(), Problem> {
@@ -94,16 +95,16 @@ impl Tree {
         self.current.insert(place, Entry { kind, origin })
     }
 
-    /// Where `path` is in the image, for whom puts it there; what leads there is made.
+    /// Where `path` is in the image, for whom puts it there: `None` where no link is on the way, which is nearly everywhere. What leads there is made.
     fn place(
         &mut self,
         path: &ImagePath,
         kind: &EntryKind,
         origin: &Origin,
-    ) -> Result<ImagePath, Problem> {
+    ) -> Result<Option<ImagePath>, Problem> {
         let Some((parent, name)) = path.split() else {
             return match kind {
-                EntryKind::Directory => Ok(ImagePath::root()),
+                EntryKind::Directory => Ok(None),
                 EntryKind::Symlink(_) | EntryKind::File { .. } => Err(Problem::new(
                     origin.key.as_ref(),
                     format!("{} cannot take the root's place", origin.source()),
@@ -111,26 +112,27 @@ impl Tree {
                 )),
             };
         };
-        let place = match &self.last {
-            Some((asked, place)) if asked.as_path().as_os_str() == parent => place.child(name),
-            Some(_) | None => {
-                let parent = path.parent().unwrap_or_else(ImagePath::root);
-                let place = self.directory(&parent, origin, Some(path))?;
-                let below = place.child(name);
-                self.last = Some((parent, place));
-                below
-            }
+        let known = self.last.as_ref();
+        if known.is_none_or(|(asked, _)| asked.as_path().as_os_str() != parent) {
+            let parent = path.parent().unwrap_or_else(ImagePath::root);
+            let place = self.directory(&parent, origin, Some(path))?;
+            self.last = Some((parent, place));
+        }
+        let elsewhere = match &self.last {
+            Some((asked, place)) if asked != place => Some(place.child(name)),
+            Some(_) | None => None,
         };
         if *kind != EntryKind::Directory {
-            return Ok(place);
+            return Ok(elsewhere);
         }
+        let place = elsewhere.as_ref().unwrap_or(path);
         // `/lib` may be a link that an earlier layer or the base made; a directory here would hide what it leads to.
-        if !matches!(self.lookup(&place), Node::Absent | Node::Directory) {
-            return self.directory(&place, origin, None);
+        if !matches!(self.lookup(place), Node::Absent | Node::Directory) {
+            return self.directory(&place.clone(), origin, None).map(Some);
         }
         // What leads there was resolved, so nothing is walked again. It is put there next.
         self.resolved.insert(place.clone(), place.clone());
-        Ok(place)
+        Ok(elsewhere)
     }
 
     /// Makes `path` and what leads to it directories of the current layer, on the way to `to` or for itself; links are followed, so

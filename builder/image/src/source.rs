@@ -76,23 +76,29 @@ pub fn kind_beneath(root: &File, path: &Path) -> io::Result<ItemKind> {
     Ok(kind_of(&fstat(&found)?))
 }
 
-/// Lists what lies in the directory at `path` below `root`, sorted by name, without the names that are not `wanted`. Every look is one by a name in the directory
+/// Opens the directory at `path` below `root` to list it.
+///
+/// # Errors
+/// `openat2(2)`'s: `ELOOP` for a link at any place, `ENOTDIR` for what is none.
+pub fn directory_beneath(root: &File, path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NONBLOCK;
+    open(root, path, flags)
+}
+
+/// Lists what lies in a directory that was just opened, sorted by name, without the names that are not `wanted`. Every look is one by a name in the directory
 /// that is held open; of directories and links only the kind is asked.
 ///
 /// # Errors
-/// `openat2(2)`'s, `getdents64(2)`'s, `fstatat(2)`'s, `readlinkat(2)`'s.
-pub fn list_beneath(
-    root: &File,
-    path: &Path,
+/// `getdents64(2)`'s, `fstatat(2)`'s, `readlinkat(2)`'s.
+pub fn list(
+    held: &File,
     names: &mut Names,
     wanted: impl Fn(&OsStr) -> bool,
 ) -> Result<Items, ListError> {
     let whole = |error: io::Error| ListError { name: None, error };
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NONBLOCK;
-    let held = open(root, path, flags).map_err(whole)?;
     // With the zero at each one's end.
     let (mut all, mut found) = (Vec::with_capacity(512), Vec::with_capacity(32));
-    let listed = names.each(&held, |name, kind| {
+    let listed = names.each(held, |name, kind| {
         if wanted(OsStr::from_bytes(name.to_bytes())) {
             let start = all.len();
             all.extend_from_slice(name.to_bytes_with_nul());
@@ -111,7 +117,7 @@ pub fn list_beneath(
         let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
         let look = CStr::from_bytes_with_nul(name)
             .map_err(|_| Errno::EINVAL)
-            .and_then(|name| look(&held, name, kind));
+            .and_then(|name| look(held, name, kind));
         look.map(|kind| (place(start), place(end), kind))
             .map_err(|errno| ListError {
                 name: Some(OsStr::from_bytes(&name[..end - start]).to_owned()),

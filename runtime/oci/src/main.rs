@@ -33,6 +33,9 @@ use clap::CommandFactory as _;
 use args::{Args, Command, Global};
 use report::Failure;
 
+#[global_allocator]
+static MEMORY: airtight_sys::arena::Arena = airtight_sys::arena::Arena::new();
+
 fn main() -> ExitCode {
     let args = match words::parse(std::env::args_os().collect()) {
         Ok(args) => args,

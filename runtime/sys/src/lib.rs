@@ -5,6 +5,7 @@
 
 #![expect(unsafe_code, reason = "the one crate that talks to the kernel")]
 
+pub mod arena;
 pub mod arguments;
 pub mod attribute;
 pub mod bpf;

@@ -16,7 +16,6 @@ mod root;
 mod workdir;
 
 use airtight_plan::bundle::BundleStep;
-use airtight_sys::scheduling;
 
 use super::{Child, Result};
 
@@ -52,7 +51,7 @@ impl Child<'_> {
             BundleStep::Scheduler(scheduler) => attributes::scheduler(scheduler),
             BundleStep::IoPriority(priority) => attributes::io_priority(*priority),
             BundleStep::Affinity { cpus } => attributes::affinity(cpus),
-            BundleStep::EveryCpu => Ok(scheduling::every_cpu()?),
+            BundleStep::EveryCpu => attributes::every_cpu(),
             BundleStep::Personality { flags } => attributes::personality(*flags),
             BundleStep::ExactRlimit {
                 resource,

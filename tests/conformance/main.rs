@@ -16,6 +16,7 @@ mod callers;
 mod cgroups;
 mod containerd;
 mod devices;
+mod exchange;
 mod exec;
 mod games;
 mod harness;

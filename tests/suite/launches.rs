@@ -105,6 +105,17 @@ fn privileged_what_cannot_be_is_told_with_what_to_do() {
             "airtight.toml: is no directory",
             "name another store",
         ),
+        // No option: a number that is out of range.
+        (
+            &["run", "--cpus", "-1", "test/prober"],
+            "`--cpus -1`: is not a number of CPUs",
+            "write a number",
+        ),
+        (
+            &["run", "--timeout", "-1", "test/prober"],
+            "`--timeout -1`: is not a time",
+            "write seconds",
+        ),
     ] {
         let ran = world.airtight(args.iter().copied()).unwrap();
         let told = ran.stderr.contains(what) && ran.stderr.contains(&format!("\n  fix: {fix}"));

@@ -114,12 +114,12 @@ fn of_v6(v6: Ipv6Addr) -> AddressClass {
     match segments {
         [0, 0, 0, 0, 0, 0, 0, 0] => AddressClass::Unspecified,
         [0, 0, 0, 0, 0, 0, 0, 1] => AddressClass::Loopback,
-        // Compatible, mapped, translated, NAT64 by its well-known and its local prefix.
+        // Compatible, mapped, translated, NAT64 by its well-known prefix.
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
         | [0, 0, 0, 0, 0xffff, 0, high, low]
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
-        | [0x64, 0xff9b, 1, _, _, _, high, low]
         | [0x2002, high, low, _, _, _, _, _] => embedded(high, low),
+        [0x64, 0xff9b, 1, ..] => of_local_nat64(v6.octets()),
         [0xff00..=0xffff, ..] => AddressClass::Multicast,
         [0xfe80..=0xfebf, ..] => AddressClass::LinkLocal,
         [0xfc00..=0xfdff, ..] | [0xfec0..=0xfeff, ..] => AddressClass::Private,
@@ -130,6 +130,17 @@ fn of_v6(v6: Ipv6Addr) -> AddressClass {
         [0x2000..=0x3fff, ..] => AddressClass::Public,
         _ => AddressClass::Reserved,
     }
+}
+
+/// NAT64 by the prefix that is left to each network (RFC 8215, `64:ff9b:1::/48`). How long a translator's own prefix in it is, and so where the IPv4 address
+/// lies, shows nowhere (RFC 6052, 2.2): what would lead to a guarded place by any of the lengths is taken for that; else the longest counts, the usual one.
+fn of_local_nat64(octets: [u8; 16]) -> AddressClass {
+    let [.., a, b, _, c, d, e, w, x, y, z] = octets;
+    [[a, b, c, d], [b, c, d, e], [c, d, e, w]]
+        .map(|place| of_v4(place.into()))
+        .into_iter()
+        .find(|class| class.only_if_named())
+        .unwrap_or_else(|| of_v4([w, x, y, z].into()))
 }
 
 #[cfg(test)]
@@ -208,6 +219,13 @@ mod tests {
             ("::10.0.0.1", Private),
             ("64:ff9b::169.254.169.254", LinkLocal),
             ("64:ff9b:1::10.0.0.1", Private),
+            ("64:ff9b:1:2:3:4:10.0.0.1", Private),
+            ("64:ff9b:1:a9fe:a9:fe00::", LinkLocal),
+            ("64:ff9b:1:a9fe:a9:fe00:10.0.0.1", LinkLocal),
+            ("64:ff9b:1:7f:0:100:10.0.0.1", Loopback),
+            ("64:ff9b:1:0:64:6464:c800:1", Metadata),
+            ("64:ff9b:1:1::8.8.8.8", Public),
+            ("64:ff9b:1:a9fe:a9:fe00:127.0.0.1", LinkLocal),
             ("2002:a9fe:a9fe::1", LinkLocal),
             ("2002:7f00:1::", Loopback),
         ] {

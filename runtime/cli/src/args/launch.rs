@@ -122,20 +122,37 @@ pub(crate) struct LaunchArgs {
     pub(crate) volume: Vec<String>,
 
     /// Bytes, or a number with b, k, m or g; without swap
-    #[arg(short, long, value_name = "SIZE", help_heading = "Limits")]
+    #[arg(
+        short,
+        long,
+        value_name = "SIZE",
+        allow_negative_numbers = true,
+        help_heading = "Limits"
+    )]
     pub(crate) memory: Option<String>,
     /// Processes and threads at once
     #[arg(
         long,
         visible_alias = "pids-limit",
         value_name = "NUMBER",
+        allow_negative_numbers = true,
         help_heading = "Limits"
     )]
     pub(crate) pids: Option<String>,
     /// CPUs, like 0.5
-    #[arg(long, value_name = "NUMBER", help_heading = "Limits")]
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        allow_negative_numbers = true,
+        help_heading = "Limits"
+    )]
     pub(crate) cpus: Option<String>,
     /// End the sandbox after this time: seconds, or a number with ms, s, m or h
-    #[arg(long, value_name = "SECONDS", help_heading = "Limits")]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        allow_negative_numbers = true,
+        help_heading = "Limits"
+    )]
     pub(crate) timeout: Option<String>,
 }

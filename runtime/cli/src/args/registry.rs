@@ -95,10 +95,16 @@ pub(crate) struct RegistryArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ConnectArgs {
     /// Attempts after the first, when the network or the registry fails
-    #[arg(long, value_name = "N", default_value_t = 5, help_heading = "Registry")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 5,
+        allow_negative_numbers = true,
+        help_heading = "Registry"
+    )]
     pub(crate) retry: u32,
     /// How long a registry may be silent, or slower than 1 kB a second
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600), help_heading = "Registry")]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, allow_negative_numbers = true, value_parser = clap::value_parser!(u64).range(1..=3600), help_heading = "Registry")]
     pub(crate) timeout: u64,
     /// Credentials, as docker or podman keep them [default: $REGISTRY_AUTH_FILE, podman's auth.json, docker's config.json]
     #[arg(long, value_name = "FILE", help_heading = "Registry")]

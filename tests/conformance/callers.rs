@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::Command;
 
 use airtight_tests::{Need, Ran};
@@ -189,6 +190,23 @@ fn privileged_exec_joins_no_group_that_is_not_there() {
                 let ran = container.exec(&["--cgroup", group], &["/bin/true"]);
                 assert!(ran.code != Some(0) && ran.stderr.contains(wanted), "{group}: {ran:?}");
             }
+        });
+}
+
+#[test]
+fn privileged_exec_follows_a_container_that_left_its_groups() {
+    must("exec into a container whose group is gone, since it is in the hierarchy's own now: the process is where the container's is")
+        .needs(Need::Cgroups)
+        .differs("runc", "1.1 refuses it")
+        .holds(|place| {
+            let container = place.container(sleeps).started();
+            let group = container.group("pids");
+            let mount = group.ancestors().find(|at| at.parent() == Some(Path::new("/sys/fs/cgroup")));
+            let tasks = mount.unwrap().join("tasks");
+            fs::write(tasks, container.pid().to_string()).unwrap();
+            fs::remove_dir(group).unwrap();
+            let ran = container.exec(&[], &["/bin/grep", "pids", "/proc/self/cgroup"]);
+            assert!(ran.code == Some(0) && ran.stdout.contains(":pids:/"), "{ran:?}");
         });
 }
 

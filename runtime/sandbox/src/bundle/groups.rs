@@ -15,9 +15,11 @@ mod stats;
 
 use std::fs::File;
 use std::io::Read as _;
+use std::path::PathBuf;
 
 use airtight_plan::bundle::{GroupPlace, GroupPlan, Hierarchies};
-use airtight_sys::Result as SysResult;
+use airtight_sys::{Result as SysResult, SysError};
+use nix::errno::Errno;
 
 use crate::error::Cause;
 use crate::parent::Parent;
@@ -142,11 +144,34 @@ impl Parent<'_> {
                         fix: "make it, or name one that is there with --cgroup".into(),
                     });
                 }
-                None => of_process(place, pid)?,
+                None => {
+                    self.follow(place, pid)?;
+                    continue;
+                }
             };
             dir.let_join(place.is_v2(), &mut self.bundle.groups)?;
         }
         Ok(())
+    }
+
+    /// To where the container's process is. That is where this one is already if the caller could make no groups; then it has no right to others' either, and
+    /// there is no limit of the container's that it could be outside of.
+    fn follow(&mut self, place: &GroupPlace, pid: i32) -> Result<(), Cause> {
+        if group_of(place, &pid.to_string())? == group_of(place, "self")? {
+            return Ok(());
+        }
+        let joined = of_process(place, pid).and_then(|dir| {
+            dir.let_join(place.is_v2(), &mut self.bundle.groups)
+                .map_err(Cause::from)
+        });
+        match joined {
+            // Who may change groups is never told this.
+            Err(Cause::Sys(SysError {
+                errno: Errno::EACCES | Errno::EPERM,
+                ..
+            })) => Ok(()),
+            other => other,
+        }
     }
 }
 
@@ -158,18 +183,29 @@ fn has_groups_below(dir: &Dir) -> SysResult<bool> {
 
 /// The group of this hierarchy that this process of the container is in.
 fn of_process(place: &GroupPlace, pid: i32) -> Result<Dir, Cause> {
-    let path = std::path::PathBuf::from(format!("/proc/{pid}/cgroup"));
+    let group = group_of(place, &pid.to_string())?;
+    let dir = if group.as_os_str().is_empty() {
+        // The hierarchy's own.
+        ".".into()
+    } else {
+        group
+    };
+    Ok(Dir::open(&GroupPlace {
+        dir,
+        ..place.clone()
+    })?)
+}
+
+/// As `/proc/PROCESS/cgroup` tells it, without the slash in front.
+fn group_of(place: &GroupPlace, process: &str) -> Result<PathBuf, Cause> {
+    let path = PathBuf::from(format!("/proc/{process}/cgroup"));
     let text = std::fs::read_to_string(&path).map_err(|error| Cause::File { path, error })?;
     let group = text
         .lines()
         .filter_map(|line| line.split_once(':')?.1.split_once(":/"))
         .find_map(|(hierarchy, group)| (hierarchy == place.hierarchy).then_some(group))
         .unwrap_or_default();
-    let whole = GroupPlace {
-        dir: group.into(),
-        ..place.clone()
-    };
-    Ok(Dir::open(&whole)?)
+    Ok(group.into())
 }
 
 #[cfg(test)]

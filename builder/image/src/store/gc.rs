@@ -212,8 +212,12 @@ impl Store {
 
     /// Whether it could be: a sandbox that runs from it holds its lock.
     fn collect_tree(&self, path: &Path) -> Result<bool> {
-        // What has no such file is damaged, and nobody can hold it.
-        let lock = open_regular(&path.join("lock")).ok();
+        let lock = match open_regular(&path.join("lock")) {
+            Ok(lock) => Some(lock),
+            Err(error) if is_no_lock(&error) => None,
+            // It may be held, so the tree stays.
+            Err(error) => return Err(Error::io(&path.join("lock"))(error)),
+        };
         match lock.as_ref().map_or(Ok(()), File::try_lock) {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => return Ok(false),
@@ -272,5 +276,44 @@ impl Store {
         found.sort();
         strays.sort();
         Ok(Entries { found, strays })
+    }
+}
+
+/// Whether there is no lock that somebody could hold: the tree is damaged, or something else lies in the place of one of the two.
+fn is_no_lock(error: &io::Error) -> bool {
+    use nix::libc::{ELOOP, ENOENT, ENOTDIR, ENXIO};
+    // The kind is open_regular's own, of what is no regular file.
+    error.kind() == io::ErrorKind::InvalidInput && error.raw_os_error().is_none()
+        || matches!(error.raw_os_error(), Some(ENOENT | ENOTDIR | ELOOP | ENXIO))
+}
+
+#[cfg(test)]
+mod lock_tests {
+    use super::*;
+
+    #[test]
+    fn only_a_lock_that_is_none_is_passed_over() {
+        let os = io::Error::from_raw_os_error;
+        let own = io::Error::new(io::ErrorKind::InvalidInput, "is no regular file");
+        assert!(is_no_lock(&own));
+        for code in [
+            nix::libc::ENOENT,
+            nix::libc::ENOTDIR,
+            nix::libc::ELOOP,
+            nix::libc::ENXIO,
+        ] {
+            assert!(is_no_lock(&os(code)), "{code}");
+        }
+        // A sandbox may run from that tree.
+        for code in [
+            nix::libc::EMFILE,
+            nix::libc::ENFILE,
+            nix::libc::EACCES,
+            nix::libc::EIO,
+            nix::libc::EINVAL,
+            nix::libc::ENOMEM,
+        ] {
+            assert!(!is_no_lock(&os(code)), "{code}");
+        }
     }
 }
